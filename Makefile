@@ -1,0 +1,91 @@
+# pageblock: a malloc replacement whose page allocator mirrors the kernel's.
+#
+#   make                 build/libpageblock.so and build/pageblock
+#   make check           all tests; ends with "N passed, N failed"
+#   make demo            redis-server on glibc and on the library, compared
+#   make bench           speed and memory beside the peers
+#   make install         PREFIX=/usr/local DESTDIR=
+#
+# Variants go to directories of their own and can stand side by side:
+#   DEBUG=1|2   SANITIZE=address|thread|undefined   CC=clang
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+DEBUG ?= 0
+SANITIZE ?=
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+VERSION := 0.1.0
+
+# --- where things go ---------------------------------------------------------
+is_clang := $(findstring clang,$(notdir $(CC)))
+variant := $(strip $(if $(is_clang),clang) $(if $(filter-out 0,$(DEBUG)),debug$(DEBUG)) $(SANITIZE))
+empty :=
+space := $(empty) $(empty)
+ifeq ($(variant),)
+BUILD ?= build
+else
+BUILD ?= build/$(subst $(space),-,$(variant))
+endif
+OBJ := $(BUILD)/obj
+
+# --- flags ---------------------------------------------------------------------
+WARN := -Wall -Wextra -Wpedantic -Wundef -Wshadow -Wconversion -Wsign-conversion \
+  -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wwrite-strings \
+  -Wcast-qual -Wpointer-arith -Wvla -Walloca -Wformat=2 -Wnull-dereference \
+  -Wredundant-decls
+ifeq ($(is_clang),)
+WARN += -Wcast-align=strict -Wimplicit-fallthrough=5 -Wduplicated-cond -Wlogical-op
+else
+WARN += -Wmissing-variable-declarations -Wunreachable-code-aggressive -Wassign-enum -Wcomma
+endif
+WARN += $(if $(WERROR),-Werror)
+
+OPTIMISE := $(if $(filter-out 0,$(DEBUG)),-O1 -fno-omit-frame-pointer,-O2 -fno-plt)
+CFLAGS_COMMON := -std=gnu17 -g $(OPTIMISE) $(WARN) -I. -pthread \
+  -DPB_DEBUG=$(DEBUG) -DPB_VERSION='"$(VERSION)"' \
+  -fvisibility=hidden -ftls-model=initial-exec -fno-builtin-malloc -fno-builtin-calloc \
+  -fno-builtin-realloc -fno-builtin-free -fno-strict-aliasing -MMD -MP \
+  $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all)
+LDFLAGS_COMMON := -pthread $(if $(SANITIZE),-fsanitize=$(SANITIZE))
+LIB_LDFLAGS := -shared -Wl,-z,defs,-z,relro,-z,now,-z,nodlopen,-z,text,-z,initfirst \
+  -Wl,--version-script=preload/exports.map -Wl,-soname,libpageblock.so -Wl,--as-needed
+$(shell mkdir -p $(BUILD))
+
+# --- what is built -----------------------------------------------------------------
+CORE_SRC := $(wildcard core/*.c)
+SHIM_SRC := $(wildcard shim/*.c)
+PRELOAD_SRC := $(wildcard preload/*.c)
+LIB_OBJ := $(patsubst %.c,$(OBJ)/pic/%.o,$(CORE_SRC) $(SHIM_SRC) $(PRELOAD_SRC))
+
+.PHONY: all clean check install format layers
+.DEFAULT_GOAL := all
+all: $(BUILD)/libpageblock.so $(BUILD)/pageblock
+
+$(OBJ)/pic/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_COMMON) $(CFLAGS) -fPIC -c -o $@ $<
+
+$(OBJ)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_COMMON) $(CFLAGS) -c -o $@ $<
+
+# The preload library replaces malloc, which the sanitizers do too: it is built
+# without them, and what they check is linked into the tests.
+$(BUILD)/libpageblock.so: $(LIB_OBJ) preload/exports.map
+	$(CC) $(LIB_LDFLAGS) $(LDFLAGS_COMMON) $(LDFLAGS) -o $@ $(LIB_OBJ)
+
+-include tools/tools.mk
+-include tests/core.mk
+-include tests/shim.mk
+-include tests/preload.mk
+-include tests/programs.mk
+-include workloads/workloads.mk
+-include doc/doc.mk
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+clean:
+	rm -rf build

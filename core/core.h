@@ -1,0 +1,190 @@
+/*
+ * The page allocator, as the layer above sees it.
+ *
+ * Core hands out runs of 4 KiB pages from spans of 2 MiB pageblocks, grouped by
+ * what it takes to vacate them, the fullest block first, and gives whole blocks
+ * back to the system when they have been idle.  It knows nothing of malloc.
+ * Every function is safe to call from any thread after core_init().
+ */
+#ifndef PB_CORE_CORE_H
+#define PB_CORE_CORE_H
+
+#include "core/config.h"
+#include "core/util.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A page's number: its address >> PAGE_SHIFT.  0 is no page. */
+typedef uint64_t pfn_t;
+
+static inline pfn_t pfn_of(const void *addr)
+{
+	return (uintptr_t)addr >> PAGE_SHIFT;
+}
+
+static inline void *pfn_to_addr(pfn_t pfn)
+{
+	return (void *)(uintptr_t)(pfn << PAGE_SHIFT);
+}
+
+enum migratetype {
+#define MIGRATETYPE(name, label, f1, f2) MIGRATE_##name,
+#include "core/migratetype.def"
+#undef MIGRATETYPE
+	NR_MIGRATETYPES,
+	MIGRATE_NONE = NR_MIGRATETYPES
+};
+
+/* --- locks ------------------------------------------------------------------ */
+
+enum lock_rank {
+#define LOCK(name, what) LOCK_##name,
+#include "core/locks.def"
+#undef LOCK
+	NR_LOCK_RANKS
+};
+
+/*
+ * A small mutex: spins shortly, then sleeps on a futex.  Zero is unlocked.  Debug
+ * builds check the rank order.  Works before constructors and in a fork child.
+ */
+struct lock {
+	_Atomic uint32_t state;
+};
+
+void lock_acquire(struct lock *lock, enum lock_rank rank);
+bool lock_try(struct lock *lock, enum lock_rank rank);
+void lock_release(struct lock *lock, enum lock_rank rank);
+/* In the child of fork: as new, whoever held it. */
+void lock_reset(struct lock *lock);
+/* Debug builds: whether this thread holds a lock of the rank; release: true. */
+bool lock_held(enum lock_rank rank);
+
+/* --- the operating system --------------------------------------------------- */
+
+/* Reserves address space without access or accounting; align a power of two. NULL: cannot. */
+void *os_reserve(size_t bytes, size_t align);
+/* Reserves exactly at addr; false when something is there or it cannot be had. */
+bool os_reserve_at(void *addr, size_t bytes);
+/* Reserves zero pages that can be read but not written (no accounting). */
+void *os_reserve_readable(size_t bytes, size_t align);
+void os_unreserve(void *addr, size_t bytes);
+/* Makes part of a reservation writable; 0 or -ENOMEM. Contents are kept (zero at first). */
+int os_commit(void *addr, size_t bytes) MUST_CHECK;
+/* Drops the contents (MADV_DONTNEED): reads as zero from now on; 0 or -errno. */
+int os_purge(void *addr, size_t bytes) MUST_CHECK;
+/* Moves pages: dst's contents become src's, src reads as zero; both stay mapped. 0 or -errno. */
+int os_move(void *dst, void *src, size_t bytes) MUST_CHECK;
+size_t os_page_bytes(void);
+/* Physical memory in bytes. */
+size_t os_memory_bytes(void);
+/* RLIMIT_AS in bytes, SIZE_MAX when there is none. */
+size_t os_address_limit(void);
+/* Coarse monotonic clock, a few ms of resolution, no system call. */
+uint64_t os_now_ns(void);
+void os_write_stderr(const char *text, size_t len);
+
+/* --- the zone: runs of pages ------------------------------------------------- */
+
+struct core_config {
+	/* Bytes of metadata of the layer above for each pageblock; a multiple of PAGE_BYTES. */
+	size_t client_bytes;
+	/*
+	 * Called once for each new span before a page of it is handed out, under the
+	 * zone lock: the layer above maps what it needs for these addresses.
+	 * 0 or -errno (the span is then given up).  May be NULL.
+	 */
+	int (*span_added)(void *start, size_t nr_bytes);
+	/* Address space of the first span; 0: 16 times the memory, at least 64 GiB. */
+	size_t reserve_bytes;
+	/* How long a wholly free block stays resident; 0: purge at once. */
+	uint64_t decay_ns;
+	/* From how many committed bytes on new chunks ask for huge pages; SIZE_MAX: never. */
+	size_t thp_from_bytes;
+};
+
+/* 0 or -errno.  Once, single-threaded, before anything else. */
+int core_init(const struct core_config *config) MUST_CHECK;
+
+/*
+ * Allocates exactly nr_pages contiguous pages aligned to 2^align_order pages
+ * (align_order may exceed PAGEBLOCK_ORDER).  Returns the first pfn or 0 when
+ * there is no room.  *zeroed (may be NULL): whether all of it reads as zero.
+ */
+pfn_t zone_alloc(size_t nr_pages, unsigned align_order, enum migratetype mt, bool *zeroed);
+
+/* Frees a run or any part of one.  Every page must be allocated: a free page stops the program. */
+void zone_free(pfn_t pfn, size_t nr_pages);
+
+/*
+ * Grows the run [pfn, pfn + nr_pages) in place to new_nr_pages when the pages
+ * behind it are free.  *zeroed: whether the added pages read as zero.
+ */
+bool zone_extend(pfn_t pfn, size_t nr_pages, size_t new_nr_pages, bool *zeroed);
+
+/*
+ * Tells the zone that these allocated pages have been replaced by zero pages
+ * (os_move took them away): they are clean when freed.
+ */
+void zone_mark_clean(pfn_t pfn, size_t nr_pages);
+
+/* Whether the address lies in a span. Lock-free. */
+bool zone_owns(const void *addr);
+
+/* Metadata of the layer above for the pageblock of an address inside a span. Lock-free. */
+void *zone_client(const void *addr);
+
+/* The pageblock's first address. */
+static inline char *pageblock_start(const void *addr)
+{
+	return (char *)((uintptr_t)addr & ~(PAGEBLOCK_BYTES - 1));
+}
+
+/* --- pcplists: a thread's page cache ------------------------------------------ */
+
+#define PCP_ORDERS 8u /* 4 KiB to 512 KiB */
+#define PCP_TYPES 3u  /* no thread cache holds CMA as a type of its own */
+
+struct pcp; /* see core/pcp.h, which core.h includes for its size */
+#include "core/pcp.h"
+
+void pcp_init(struct pcp *pcp);
+/* A naturally aligned run of 2^order pages; 0 when there is no room. */
+pfn_t pcp_alloc(struct pcp *pcp, unsigned order, enum migratetype mt, bool *zeroed);
+void pcp_free(struct pcp *pcp, pfn_t pfn, unsigned order);
+/* Gives everything in it to the zone; any thread may call it. */
+void pcp_drain(struct pcp *pcp);
+
+/* --- giving back ------------------------------------------------------------- */
+
+/*
+ * Purges wholly free blocks that have been idle for longer than the decay, at most
+ * a few for each call.  Cheap when there is nothing to do.  Call without locks.
+ */
+void purge_tick(void);
+/* Purges every free dirty page, whole blocks first; returns the bytes given back. */
+size_t purge_all(void);
+
+/* --- statistics and self-check ------------------------------------------------ */
+
+struct core_stats {
+#define STAT(name, unit, help) uint64_t name;
+#include "core/stats.def"
+#undef STAT
+};
+void core_stats_read(struct core_stats *out);
+
+/* Walks everything under the zone lock and compares it with the counters: the conservation
+ * equation of stats.def.  Stops the program with one line on the first difference. */
+void core_check(void);
+
+/* --- fork -------------------------------------------------------------------- */
+
+void core_fork_prepare(void); /* takes the zone lock */
+void core_fork_parent(void);
+void core_fork_child(void);
+
+#endif

@@ -1,0 +1,78 @@
+/*
+ * malloc, as the layer above sees it: everything that C's allocation functions
+ * need, without their exported names.
+ *
+ * All functions are safe from any thread and before constructors ran; the first
+ * call sets everything up.  None changes errno except where it says so.
+ */
+#ifndef PB_SHIM_SHIM_H
+#define PB_SHIM_SHIM_H
+
+#include "core/util.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct shim_config {
+	size_t reserve_bytes;  /* see core_config */
+	uint64_t decay_ns;     /* see core_config */
+	size_t thp_from_bytes; /* see core_config */
+};
+
+/*
+ * Provided by whoever links the shim (the preload library, a test): called once,
+ * before the first allocation, perhaps before constructors and before libc has
+ * set environ.  Must not allocate.
+ */
+const struct shim_config *shim_config(void);
+
+/*
+ * Provided by whoever links the shim: called when a thread gets its first heap, to
+ * arrange that shim_thread_exit() is called late in the thread's exit.  May
+ * allocate (the heap is ready).
+ */
+void shim_thread_started(void);
+
+/* Sets up; happens by itself at the first allocation, harmless to call again. */
+void shim_init(void);
+
+/* NULL and errno = ENOMEM when there is no room.  Never returns NULL for size 0. */
+void *shim_malloc(size_t size);
+void *shim_calloc(size_t nr, size_t size);
+/* realloc(NULL, n) is malloc(n); realloc(p, 0) frees p and returns NULL, as glibc does. */
+void *shim_realloc(void *p, size_t size);
+/* align: a power of two (checked by the caller). */
+void *shim_aligned_alloc(size_t align, size_t size);
+/* Keeps errno.  NULL is fine; anything not allocated here and live stops the program. */
+void shim_free(void *p);
+/* Bytes that may be written at p; 0 for NULL. */
+size_t shim_usable_size(const void *p);
+
+/* The calling thread is about to end: gives its heap up. */
+void shim_thread_exit(void);
+
+/* Returns all memory that can be returned now; the bytes given back to the system. */
+size_t shim_trim(void);
+
+struct shim_stats {
+	uint64_t live_bytes;      /* in blocks the program holds or that are cached for it, rounded to classes */
+	uint64_t large_bytes;     /* of these, in page runs */
+	uint64_t slab_bytes;      /* pages of slabs */
+	uint64_t slab_free_bytes; /* free objects in slabs */
+	uint64_t committed_bytes; /* pages of spans in use */
+	uint64_t dirty_free_bytes;/* free pages that are possibly resident */
+	uint64_t purged_bytes;    /* given back since the start */
+	uint64_t nr_heaps;
+	uint64_t nr_ownerless_heaps;
+};
+void shim_stats_read(struct shim_stats *out);
+
+/* Walks every structure; stops the program with one line on the first broken invariant. */
+void shim_check(void);
+
+/* For pthread_atfork: all locks are held from prepare to parent or child. */
+void shim_fork_prepare(void);
+void shim_fork_parent(void);
+void shim_fork_child(void);
+
+#endif
