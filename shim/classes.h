@@ -1,0 +1,69 @@
+/*
+ * Size classes: the table of classes.def as constants and the two directions of
+ * the mapping between sizes and classes.
+ */
+#ifndef PB_SHIM_CLASSES_H
+#define PB_SHIM_CLASSES_H
+
+#include "core/config.h"
+#include "core/util.h"
+
+#include <stdint.h>
+
+#define SMALL_MAX ((size_t)2048)
+#define MEDIUM_MAX ((size_t)32768)
+#define ALIGN_MIN ((size_t)16)
+
+enum {
+#define CLASS(bytes, order) +1
+	NR_CLASSES = 0
+#include "shim/classes.def"
+	,
+	NR_SMALL_CLASSES = 40
+};
+#undef CLASS
+
+struct class_info {
+	uint32_t bytes;
+	uint32_t nr_objects; /* in a slab */
+	uint32_t magic;      /* ceil(2^32 / bytes) */
+	uint32_t limit;      /* see class_is_start() */
+	uint8_t order;       /* of a slab */
+	uint8_t nr_granules; /* in a slab */
+};
+
+extern const struct class_info class_info[NR_CLASSES];
+
+/* The class for a size of at most MEDIUM_MAX; size 0 is class 0. */
+static inline unsigned class_of(size_t size)
+{
+	if (size <= 128)
+		return size == 0 ? 0 : (unsigned)((size - 1) / 16);
+
+	unsigned k = log2_floor(size - 1);
+
+	return 8 + (k - 7) * 8 + ((unsigned)((size - 1) >> (k - 3)) - 8);
+}
+
+/*
+ * Whether an offset into a slab of a small class is where an object starts.  With
+ * magic = ceil(2^32 / bytes) and excess = magic * bytes - 2^32, the low 32 bits of
+ * offset * magic are q * excess for offset = q * bytes and at least magic - excess
+ * otherwise (Lemire, Kaser, Kurz: Faster remainder by direct computation, 2019).
+ * So q < nr_objects exactly when the product is below nr_objects * excess; for
+ * powers of two, where excess is 0 and slabs have no tail, when it is below magic.
+ */
+static inline bool class_is_start(uint32_t magic, uint32_t limit, uint16_t offset)
+{
+	return offset * magic < limit;
+}
+
+/* The object an offset lies in; small classes by multiplication. */
+static inline unsigned class_index(const struct class_info *ci, size_t offset)
+{
+	if (likely(ci->nr_granules == 1))
+		return (unsigned)(((uint64_t)offset * ci->magic) >> 32);
+	return (unsigned)((uint32_t)offset / ci->bytes);
+}
+
+#endif
