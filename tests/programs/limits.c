@@ -4,6 +4,7 @@
  *
  *   limits small         must succeed within the limit
  *   limits exhaust MIB   takes memory until there is none, at least MIB of it, in several ways
+ *   limits together      does so in four threads at once
  */
 #include <errno.h>
 #include <pthread.h>
@@ -105,10 +106,14 @@ static void exhaust(size_t minimum_bytes)
 	}
 }
 
+/* No thread begins before all exist: their stacks are memory too. */
+static pthread_barrier_t all_exist;
+
 static void *exhaust_thread(void *table)
 {
 	struct heap *heap = table;
 
+	pthread_barrier_wait(&all_exist);
 	(void)heap_fill(heap, 20000);
 	heap_check(heap);
 	heap_empty(heap);
@@ -124,6 +129,7 @@ static void exhaust_together(void)
 
 	for (int i = 0; i < THREADS; i++)
 		heap_init(&heaps[i]);
+	REQUIRE(pthread_barrier_init(&all_exist, NULL, THREADS) == 0);
 	for (int i = 0; i < THREADS; i++)
 		REQUIRE(pthread_create(&threads[i], NULL, exhaust_thread, &heaps[i]) == 0);
 	for (int i = 0; i < THREADS; i++)
@@ -169,6 +175,7 @@ int main(int argc, char **argv)
 		small();
 	} else if (argc == 3 && !strcmp(argv[1], "exhaust")) {
 		exhaust((size_t)atol(argv[2]) * MIB);
+	} else if (argc == 2 && !strcmp(argv[1], "together")) {
 		exhaust_together();
 	} else {
 		return 2;

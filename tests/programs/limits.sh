@@ -10,8 +10,10 @@ proved limits ./limits small
 # Limits are in KiB. Data counts every private writable mapping, address space all of them.
 (ulimit -v 300000; under ./limits small)
 (ulimit -v 300000; under ./limits exhaust 64)
+(ulimit -v 300000; under ./limits together)
 (ulimit -d 150000; under ./limits small)
 (ulimit -d 150000; under ./limits exhaust 32)
+(ulimit -d 150000; under ./limits together)
 
 # The same for somebody else's program: it must also end in its own words when there is no
 # memory left, and by no other way.

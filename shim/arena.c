@@ -1,0 +1,104 @@
+/*
+ * Making the arena and the owner table; see arena.h for the layout.
+ */
+#include "shim/arena.h"
+
+#include "core/core.h"
+#include "shim/heap.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define ARENA_ALIGN ((size_t)2 << 20)
+/* Heaps are committed this many bytes at a time. */
+#define ARENA_CHUNK ((size_t)256 << 10)
+
+char *arena_table;
+
+static size_t committed;  /* bytes of the arena that can be written */
+static size_t used;       /* bytes of the arena given out */
+static bool windows_only; /* the table is mapped piece by piece */
+
+/*
+ * Places for the arena where the kernel puts nothing by itself: far below the
+ * region it fills from the top and the one of executables and their heap.
+ */
+static char *arena_candidate(unsigned attempt)
+{
+	uintptr_t random = ((uintptr_t)__builtin_frame_address(0) >> 4) * 0x9E3779B97F4A7C15u;
+	uintptr_t slot = (random >> 40) + attempt * 977u;
+
+	return (char *)(((uintptr_t)0x10 << 40) + (slot & 0xfff) * ((uintptr_t)4 << 30));
+}
+
+static int arena_commit_to(size_t bytes)
+{
+	if (bytes <= committed)
+		return 0;
+
+	size_t want = round_up(bytes, ARENA_CHUNK);
+
+	if (want > ARENA_BYTES)
+		return -ENOMEM;
+	if (windows_only && !os_reserve_at(arena_base() + committed, want - committed))
+		return -ENOMEM;
+
+	int err = os_commit_small(arena_base() + committed, want - committed);
+
+	if (err == 0)
+		committed = want;
+	return err;
+}
+
+static int arena_init_windows(void)
+{
+	windows_only = true;
+	for (unsigned attempt = 0; attempt < 16; attempt++) {
+		char *base = arena_candidate(attempt);
+
+		if (!os_reserve_at(base + ARENA_BYTES, os_page_bytes()))
+			continue;
+		arena_table = base + ARENA_BYTES;
+		if (os_commit_small(base + ARENA_BYTES, os_page_bytes()) != 0)
+			return -ENOMEM;
+		return arena_commit_to(HEAP_STRIDE);
+	}
+	return -ENOMEM;
+}
+
+int arena_init(void)
+{
+	char *base = NULL;
+
+	if (os_address_limit() == SIZE_MAX)
+		base = os_reserve_readable(ARENA_BYTES + TABLE_BYTES, ARENA_ALIGN);
+	used = HEAP_STRIDE; /* the null bin and what is around it */
+	if (base == NULL)
+		return arena_init_windows();
+	arena_table = base + ARENA_BYTES;
+	return arena_commit_to(HEAP_STRIDE);
+}
+
+int arena_span_added(void *start, size_t nr_bytes)
+{
+	size_t page = os_page_bytes();
+	char *from = (char *)round_down((uintptr_t)arena_entry(start), page);
+	char *to = (char *)round_up((uintptr_t)arena_entry((char *)start + nr_bytes), page);
+
+	if (!windows_only)
+		return os_commit_small(from, (size_t)(to - from));
+	/* Spans may share a page of the table: what is mapped already is ours. */
+	for (char *at = from; at < to; at += page) {
+		if (os_reserve_at(at, page) && os_commit_small(at, page) != 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+void *arena_new_heap(void)
+{
+	if (arena_commit_to(used + HEAP_STRIDE) != 0)
+		return NULL;
+	used += HEAP_STRIDE;
+	return arena_base() + used - HEAP_STRIDE;
+}

@@ -1,0 +1,126 @@
+/*
+ * Heaps: what one thread allocates small objects from.
+ *
+ * Layout.  A heap is HEAP_STRIDE bytes of the arena, aligned to that, so that the
+ * heap is found from any of its bins.  The first page is what the fast paths touch.
+ *
+ * Who writes what: bin.head, bin.room and the outgoing slots belong to the thread
+ * that owns the heap; everything else in the second half is under heap.lock.
+ *
+ * Invariants (heap_check): every object of a slab is live, or set in the slab's
+ * bitmap, or on exactly one chain (a bin, an inbox, an outgoing slot); nr_free of a
+ * slab counts its bitmap; a slab is on the list of its fullness, or on none when it
+ * has no free object; the table entry of each of its granules is its heap's bin.
+ */
+#ifndef PB_SHIM_HEAP_H
+#define PB_SHIM_HEAP_H
+
+#include "core/core.h"
+#include "shim/arena.h"
+#include "shim/classes.h"
+
+#include <stdatomic.h>
+
+#define HEAP_STRIDE ((size_t)16384)
+#define NR_FULLNESS 4u
+#define NR_OUTGOING 16u
+
+/* A free object on a chain.  key is arena_key() while the object is on a chain. */
+struct object {
+	struct object *next;
+	uintptr_t key;
+};
+
+struct bin {
+	struct object *head;
+	/* Thread pointer of the thread whose fast path may push here, or 0. */
+	_Atomic uintptr_t owner;
+	uint32_t magic;
+	uint32_t limit; /* with magic: class_is_start() */
+	int32_t room;   /* pushes left before heap_settle() */
+	uint16_t max;   /* length at which the bin is settled */
+	uint8_t cls;
+	bool ran_dry; /* was refilled since it was last settled */
+};
+STATIC_ASSERT(sizeof(struct bin) == 32, "bins are addressed in steps of 32 bytes");
+
+struct slab;
+
+/* Objects of one other bin on their way to its heap. */
+struct outgoing {
+	struct bin *bin;
+	struct object *head, *tail;
+	uint32_t nr;
+};
+
+/* One class of a heap, beside its bin. */
+struct heap_class {
+	struct slab *lists[NR_FULLNESS]; /* slabs with free objects; [0] is the fullest */
+	struct object *inbox;            /* chain given by other threads */
+	uint32_t nr_inbox;
+	uint32_t nr_slabs;
+	uint32_t nr_free; /* in the bitmaps of all its slabs */
+	uint16_t batch;   /* objects for the next refill */
+};
+
+struct heap {
+	/* bin_of_size[n] * 8 is the offset of the bin for n bytes from bins. */
+	uint8_t bin_of_size[SMALL_MAX + 1];
+	_Alignas(32) struct bin bins[NR_CLASSES];
+
+	struct lock lock;
+	bool ownerless; /* under heaps.lock and lock: no thread, on the stack of heaps */
+	uint32_t nr_slabs;
+	struct heap *next_all;       /* every heap ever made; written once */
+	struct heap *next_ownerless; /* under heaps.lock */
+	struct outgoing outgoing[NR_OUTGOING];
+	struct heap_class classes[NR_CLASSES];
+	struct pcp pcp;
+};
+STATIC_ASSERT(sizeof(struct heap) <= HEAP_STRIDE, "a heap fits its place");
+
+/* The heap of a thread that has none: all lists empty. Never written. */
+extern struct heap heap_null;
+extern __thread struct heap *heap_current;
+
+static inline struct heap *heap_of_bin(const struct bin *b)
+{
+	return (struct heap *)((uintptr_t)b & ~(HEAP_STRIDE - 1));
+}
+
+static inline uintptr_t thread_pointer(void)
+{
+#if defined(__x86_64__)
+	uintptr_t tp;
+
+	__asm__("mov %%fs:0, %0" : "=r"(tp));
+	return tp;
+#else
+	return (uintptr_t)__builtin_thread_pointer();
+#endif
+}
+
+/* The slow path of malloc: any size, any state of the thread. NULL: no memory (ENOMEM). */
+void *heap_malloc(size_t size);
+/* The slow path of free: anything at all. */
+void heap_free(void *p);
+/* The bin of this table entry took one push too many: lets it grow or gives its older half
+ * to the slabs. */
+void heap_settle(size_t entry);
+
+/* The thread gives its heap up; later calls borrow one for each operation. */
+void heap_thread_exit(void);
+
+/* Settles every queue of every heap that can be reached: ownerless heaps wholly, others'
+ * inboxes and page caches, the caller's own all. */
+void heap_drain_all(void);
+void heap_check_all(void);
+
+void heap_fork_prepare(void);
+void heap_fork_parent(void);
+void heap_fork_child(void);
+
+struct shim_stats;
+void heap_stats_add(struct shim_stats *out);
+
+#endif
