@@ -10,15 +10,23 @@
 #include "shim/heap.h"
 
 /*
- * Makes the compiler forget what it knows of an index, at no cost, so that each use
- * of it becomes part of an addressing mode and no address is computed apart.
+ * Makes the compiler forget what it knows of a register's value, at no cost, so that
+ * each use of an index becomes part of an addressing mode and no address is computed
+ * apart.  The registers are chosen so that malloc's result and free's argument stay
+ * where the calling convention wants them.
  */
-#define FORGET(index) __asm__("" : "+r"(index))
-#if defined(__x86_64__)
-/* Likewise a pointer that must stay out of the register malloc returns its result in. */
-#define NOT_RAX(pointer) __asm__("" : "+c"(pointer))
+#if defined(__clang__)
+#define FORGET_A(value) (void)(value) /* folds by itself */
+#define FORGET_C(value) (void)(value)
+#define FORGET_D(value) (void)(value)
+#elif defined(__x86_64__)
+#define FORGET_A(value) __asm__("" : "+a"(value))
+#define FORGET_C(value) __asm__("" : "+c"(value))
+#define FORGET_D(value) __asm__("" : "+d"(value))
 #else
-#define NOT_RAX(pointer)
+#define FORGET_A(value) __asm__("" : "+r"(value))
+#define FORGET_C(value) __asm__("" : "+r"(value))
+#define FORGET_D(value) __asm__("" : "+r"(value))
 #endif
 
 /*
@@ -32,15 +40,19 @@
 #define FAST_LOAD(object) (*(__typeof__((void)0, (object)) *)(void *)&(object))
 #endif
 
-/* --*room < 0 in the words that each compiler turns into one instruction and a branch. */
-static ALWAYS_INLINE bool room_used_up(int32_t *room)
-{
+/* if (--room < 0) goto label, in the words that become one subtraction and a branch. */
 #if defined(__clang__)
-	return __builtin_sub_overflow(*(uint32_t *)room, 1u, (uint32_t *)room);
+#define IF_USED_UP_GOTO(room, label)                                                           \
+	if (unlikely(__builtin_sub_overflow(*(uint32_t *)&(room), 1u, (uint32_t *)&(room))))   \
+	goto label
+#elif defined(__x86_64__)
+#define IF_USED_UP_GOTO(room, label)                                                           \
+	__asm__ goto("subl $1, %0\n\tjs %l1" : : "m"(room) : "cc", "memory" : label)
 #else
-	return --*room < 0;
+#define IF_USED_UP_GOTO(room, label)                                                           \
+	if (unlikely(--(room) < 0))                                                            \
+	goto label
 #endif
-}
 
 static ALWAYS_INLINE void *fast_malloc(size_t size)
 {
@@ -49,17 +61,17 @@ static ALWAYS_INLINE void *fast_malloc(size_t size)
 	if (unlikely(size > SMALL_MAX))
 		return heap_malloc(size);
 
-	NOT_RAX(h);
+	FORGET_C(h);
 	size_t i = h->bin_of_size[size];
 #define BIN ((struct bin *)((char *)h + offsetof(struct heap, bins) + i * (sizeof(struct bin) / 4)))
 	struct object *o = BIN->head;
 
 	if (unlikely(o == NULL))
 		return heap_malloc(size);
-	FORGET(i);
+	FORGET_D(i);
 	BIN->head = o->next;
 	o->key = 0;
-	FORGET(i);
+	FORGET_D(i);
 	BIN->room++;
 #undef BIN
 	return o;
@@ -76,20 +88,22 @@ static ALWAYS_INLINE void fast_free(void *p)
 	if (unlikely(FAST_LOAD(BIN->owner) != thread_pointer()) ||
 	    unlikely(o->key == (uintptr_t)table))
 		goto slow;
-	FORGET(i);
+	FORGET_A(i);
 	uint32_t product = BIN->magic * (uint16_t)(uintptr_t)p;
-	FORGET(i);
+	FORGET_A(i);
 	if (unlikely(product >= BIN->limit))
 		goto slow;
-	FORGET(i);
+	FORGET_A(i);
 	o->next = BIN->head;
 	o->key = (uintptr_t)table;
-	FORGET(i);
+	FORGET_A(i);
 	BIN->head = o;
-	FORGET(i);
-	if (unlikely(room_used_up(&BIN->room)))
-		heap_settle(i);
+	FORGET_A(i);
+	IF_USED_UP_GOTO(BIN->room, settle);
 #undef BIN
+	return;
+settle:
+	heap_settle(i);
 	return;
 slow:
 	heap_free(p);

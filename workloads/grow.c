@@ -38,8 +38,8 @@ static void buffer_grow(struct buffer *buffer)
 	if (!data)
 		fail("out of memory");
 	/* The first strides of the new part; those before were written earlier. */
-	for (size_t at = (buffer->size_bytes + STRIDE_BYTES - 1) / STRIDE_BYTES; at * STRIDE_BYTES < size;
-	     at++)
+	for (size_t at = (buffer->size_bytes + STRIDE_BYTES - 1) / STRIDE_BYTES;
+	     at * STRIDE_BYTES < size; at++)
 		data[at * STRIDE_BYTES] = (unsigned char)at;
 	buffer->data = data;
 	buffer->size_bytes = size;

@@ -11,6 +11,8 @@
  */
 #include "workloads/support.h"
 
+#include <semaphore.h>
+
 enum {
 	SLOTS = 1000,
 	REPLACEMENTS = 8000000,
@@ -21,9 +23,10 @@ struct chain {
 	struct random random;
 	unsigned generations_left;
 	unsigned replacements; /* of one generation */
-	pthread_t first;       /* written and read by main alone */
-	pthread_t successor;   /* of the generation that was joined last */
+	sem_t ended;	       /* posted by the last generation */
 };
+
+static void start_generation(struct chain *chain);
 
 static void *generation(void *argument)
 {
@@ -35,8 +38,16 @@ static void *generation(void *argument)
 		block_replace(&chain->blocks[slot], random_between(&chain->random, 8, 1000));
 	}
 	if (--chain->generations_left)
-		chain->successor = thread_start(generation, chain);
+		start_generation(chain);
+	else
+		sem_post(&chain->ended);
 	return NULL;
+}
+
+static void start_generation(struct chain *chain)
+{
+	if (pthread_detach(thread_start(generation, chain)))
+		fail("cannot detach a thread");
 }
 
 int main(int argc, char **argv)
@@ -49,6 +60,7 @@ int main(int argc, char **argv)
 		fail("out of memory");
 	for (unsigned i = 0; i < nr_chains; i++) {
 		chains[i].random = random_seed(i);
+		sem_init(&chains[i].ended, 0, 0);
 		chains[i].generations_left = nr_generations;
 		chains[i].replacements = REPLACEMENTS / nr_chains / nr_generations;
 		/* The first generation is this thread's: it allocates what the others free. */
@@ -57,11 +69,10 @@ int main(int argc, char **argv)
 			    block_new(random_between(&chains[i].random, 8, 1000));
 	}
 	for (unsigned i = 0; i < nr_chains; i++)
-		chains[i].first = thread_start(generation, &chains[i]);
+		start_generation(&chains[i]);
 	for (unsigned i = 0; i < nr_chains; i++) {
-		thread_join(chains[i].first);
-		for (unsigned left = nr_generations - 1; left > 0; left--)
-			thread_join(chains[i].successor);
+		while (sem_wait(&chains[i].ended))
+			continue;
 		for (size_t slot = 0; slot < SLOTS; slot++)
 			block_free(&chains[i].blocks[slot]);
 	}

@@ -4,7 +4,8 @@
  * Runs a program once and writes what it took to the file REPORT:
  *
  *   run STATUS WALL_NS USER_US SYSTEM_US PEAK_KIB
- *   process NAME RESIDENT_KIB PEAK_KIB          (only with -x, one line for each process)
+ *   process NAME RESIDENT_KIB ANONYMOUS_KIB PEAK_KIB   (only with -x, one line for each
+ * process)
  *
  * STATUS is the exit status, 128 plus the signal that ended the program, or "timeout".
  *
@@ -98,7 +99,9 @@ static void report_process(FILE *report, pid_t pid)
 	for (char *at = name; *at; at++)
 		if (*at == ' ')
 			*at = '_';
-	fprintf(report, "process %s %lu %lu\n", name, proc_number(pid, "smaps_rollup", "Rss:"),
+	fprintf(report, "process %s %lu %lu %lu\n", name,
+		proc_number(pid, "smaps_rollup", "Rss:"),
+		proc_number(pid, "smaps_rollup", "Anonymous:"),
 		proc_number(pid, "status", "VmHWM:"));
 }
 
@@ -198,8 +201,8 @@ int main(int argc, char **argv)
 	if (timed_out)
 		fputs("timeout", report);
 	else
-		fprintf(report, "%d", WIFSIGNALED(status) ? 128 + WTERMSIG(status)
-							  : WEXITSTATUS(status));
+		fprintf(report, "%d",
+			WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
 	fprintf(report, " %" PRIu64 " %" PRIu64 " %" PRIu64 " %ld\n", wall_ns,
 		timeval_us(usage.ru_utime), timeval_us(usage.ru_stime), usage.ru_maxrss);
 	if (fclose(report))
