@@ -120,6 +120,10 @@ void heap_fork_prepare(void);
 void heap_fork_parent(void);
 void heap_fork_child(void);
 
+struct slab;
+/* Whether the object at p, whose second word is the key, is free indeed. */
+bool heap_is_freed(struct slab *s, const void *p);
+
 struct shim_stats;
 void heap_stats_add(struct shim_stats *out);
 

@@ -1,0 +1,893 @@
+/*
+ * Heaps: refilling and settling bins, frees of other threads' objects, and what
+ * happens to heaps as threads come and go.  Layout and invariants are in heap.h.
+ *
+ * A chain is a NULL-terminated list of free objects, each with the key in its second
+ * word.  `room` is what the fast path counts; lengths that matter are walked.
+ */
+#include "shim/heap.h"
+
+#include "shim/diag.h"
+#include "shim/large.h"
+#include "shim/shim.h"
+#include "shim/slab.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Limits by bytes, so that a cache costs the same whatever the class. */
+#define BIN_BYTES_MAX ((size_t)128 << 10)
+#define BATCH_BYTES_MAX ((size_t)16 << 10)
+#define BATCH_BYTES_FIRST ((size_t)1 << 10)
+#define BIN_OBJECTS_MAX 4096u
+#define BATCH_OBJECTS_MAX 128u
+/* Heaps left by their threads that keep their caches for the next thread. */
+#define NR_WARM_OWNERLESS 4u
+/* Ownerless heaps a refill looks into for a slab to adopt. */
+#define NR_ADOPT_TRIES 4u
+
+struct heap heap_null;
+__thread struct heap *heap_current = &heap_null;
+
+/* What the thread has been through. */
+enum thread_state { THREAD_NEW, THREAD_STARTED, THREAD_EXITING };
+static __thread enum thread_state thread_state;
+
+static struct lock heaps_lock;
+static struct heap *ownerless;         /* stack; under heaps_lock */
+static _Atomic uint32_t nr_ownerless;  /* written under heaps_lock, read as a hint */
+static struct heap *_Atomic all_heaps; /* grows only; release/acquire publishes the heap */
+static _Atomic uint32_t nr_heaps;
+
+static uint32_t clamp_objects(size_t bytes, unsigned cls, uint32_t max)
+{
+	size_t nr = bytes / class_info[cls].bytes;
+
+	return nr < 1 ? 1 : nr > max ? max : (uint32_t)nr;
+}
+
+static uint32_t bin_max(unsigned cls)
+{
+	return clamp_objects(BIN_BYTES_MAX, cls, BIN_OBJECTS_MAX);
+}
+
+static uint32_t batch_max(unsigned cls)
+{
+	return clamp_objects(BATCH_BYTES_MAX, cls, BATCH_OBJECTS_MAX);
+}
+
+/* --- making, taking and leaving heaps ------------------------------------------ */
+
+static void heap_setup(struct heap *h)
+{
+	unsigned cls = 0;
+
+	for (size_t size = 0; size <= SMALL_MAX; size++) {
+		if (size > class_info[cls].bytes)
+			cls++;
+		h->bin_of_size[size] = (uint8_t)(cls * 4);
+	}
+	for (cls = 0; cls < NR_CLASSES; cls++) {
+		struct bin *b = &h->bins[cls];
+
+		b->magic = class_info[cls].magic;
+		b->limit = class_info[cls].limit;
+		b->cls = (uint8_t)cls;
+		b->max = (uint16_t)clamp_objects(BATCH_BYTES_FIRST * 2, cls, BIN_OBJECTS_MAX);
+		b->room = b->max;
+		h->classes[cls].batch =
+			(uint16_t)clamp_objects(BATCH_BYTES_FIRST, cls, BATCH_OBJECTS_MAX);
+	}
+	pcp_init(&h->pcp);
+}
+
+static void heap_set_owner(struct heap *h, uintptr_t tp)
+{
+	/* Relaxed: see fast_free(). Medium bins are never anybody's on the fast path. */
+	for (unsigned cls = 0; cls < NR_SMALL_CLASSES; cls++)
+		atomic_store_explicit(&h->bins[cls].owner, tp, memory_order_relaxed);
+}
+
+static struct heap *heap_make_locked(void)
+{
+	struct heap *h = arena_new_heap();
+
+	if (h == NULL)
+		return NULL;
+	heap_setup(h);
+	h->next_all = atomic_load_explicit(&all_heaps, memory_order_relaxed);
+	/* Release: pairs with first_heap(). */
+	atomic_store_explicit(&all_heaps, h, memory_order_release);
+	atomic_fetch_add_explicit(&nr_heaps, 1, memory_order_relaxed);
+	return h;
+}
+
+static struct heap *first_heap(void)
+{
+	/* Acquire: pairs with heap_make_locked(). */
+	return atomic_load_explicit(&all_heaps, memory_order_acquire);
+}
+
+static void push_ownerless_locked(struct heap *h)
+{
+	h->next_ownerless = ownerless;
+	ownerless = h;
+	atomic_fetch_add_explicit(&nr_ownerless, 1, memory_order_relaxed);
+}
+
+static struct heap *pop_ownerless_locked(void)
+{
+	struct heap *h = ownerless;
+
+	if (h != NULL) {
+		ownerless = h->next_ownerless;
+		atomic_fetch_sub_explicit(&nr_ownerless, 1, memory_order_relaxed);
+	}
+	return h;
+}
+
+static COLD struct heap *heap_attach(void)
+{
+	shim_init();
+	lock_acquire(&heaps_lock, LOCK_HEAPS);
+
+	struct heap *h = pop_ownerless_locked();
+
+	if (h == NULL)
+		h = heap_make_locked();
+	if (h != NULL) {
+		lock_acquire(&h->lock, LOCK_HEAP);
+		h->ownerless = false;
+		heap_set_owner(h, thread_pointer());
+		lock_release(&h->lock, LOCK_HEAP);
+		heap_current = h;
+	}
+	lock_release(&heaps_lock, LOCK_HEAPS);
+	if (h != NULL && thread_state == THREAD_NEW) {
+		thread_state = THREAD_STARTED;
+		shim_thread_started();
+	}
+	return h;
+}
+
+static inline struct heap *heap_enter(void)
+{
+	return likely(heap_current != &heap_null) ? heap_current : heap_attach();
+}
+
+static void heap_settle_all(struct heap *h);
+
+static COLD void heap_detach(struct heap *h)
+{
+	heap_current = &heap_null;
+	lock_acquire(&heaps_lock, LOCK_HEAPS);
+	lock_acquire(&h->lock, LOCK_HEAP);
+	h->ownerless = true;
+	heap_set_owner(h, 0);
+	lock_release(&h->lock, LOCK_HEAP);
+	push_ownerless_locked(h);
+	lock_release(&heaps_lock, LOCK_HEAPS);
+}
+
+/* Ends an operation that began with heap_enter(). */
+static inline void heap_leave(struct heap *h)
+{
+	if (unlikely(thread_state == THREAD_EXITING) && heap_current == h)
+		heap_detach(h);
+}
+
+/* --- slabs of a heap (heap lock held) ------------------------------------------- */
+
+static void list_remove(struct heap_class *hc, struct slab *s)
+{
+	if (s->list == NO_LIST)
+		return;
+	if (s->prev != NULL)
+		s->prev->next = s->next;
+	else
+		hc->lists[s->list] = s->next;
+	if (s->next != NULL)
+		s->next->prev = s->prev;
+	s->list = NO_LIST;
+}
+
+/* Puts the slab where its fullness says; no free object: on no list. */
+static void list_update(struct heap_class *hc, struct slab *s)
+{
+	unsigned list = s->nr_free == 0 ? NO_LIST : slab_fullness(s);
+
+	if (list == s->list)
+		return;
+	list_remove(hc, s);
+	if (list == NO_LIST)
+		return;
+	s->list = (uint8_t)list;
+	s->prev = NULL;
+	s->next = hc->lists[list];
+	if (s->next != NULL)
+		s->next->prev = s;
+	hc->lists[list] = s;
+}
+
+static void slab_joins(struct heap *h, struct slab *s)
+{
+	struct heap_class *hc = &h->classes[s->cls];
+
+	h->nr_slabs++;
+	hc->nr_slabs++;
+	hc->nr_free += s->nr_free;
+	list_update(hc, s);
+}
+
+static void slab_leaves(struct heap *h, struct slab *s)
+{
+	struct heap_class *hc = &h->classes[s->cls];
+
+	h->nr_slabs--;
+	hc->nr_slabs--;
+	hc->nr_free -= s->nr_free;
+	list_remove(hc, s);
+}
+
+static void slab_release(struct heap *h, struct slab *s)
+{
+	pfn_t pfn = pfn_of(s->start);
+
+	slab_leaves(h, s);
+	slab_set_heap(s, NULL);
+	pcp_free(&h->pcp, pfn, class_info[s->cls].order);
+}
+
+/* An empty small slab stays when it is all the class has to refill from. */
+static bool slab_is_spare(const struct heap *h, const struct slab *s)
+{
+	if (s->nr_free != s->nr_objects)
+		return false;
+	return h->ownerless || s->cls >= NR_SMALL_CLASSES ||
+	       h->classes[s->cls].nr_free > s->nr_objects;
+}
+
+/* False when the object's slab belongs to another heap by now. */
+static bool settle_object(struct heap *h, struct object *o)
+{
+	struct slab *s = slab_of(o);
+
+	if (unlikely(slab_heap(s) != h))
+		return false;
+	slab_put(s, o);
+	h->classes[s->cls].nr_free++;
+	if (slab_is_spare(h, s))
+		slab_release(h, s);
+	else
+		list_update(&h->classes[s->cls], s);
+	return true;
+}
+
+/* Settles a chain; returns the chain of those that belong elsewhere. */
+static struct object *settle_chain(struct heap *h, struct object *o)
+{
+	struct object *strays = NULL;
+
+	while (o != NULL) {
+		struct object *next = o->next;
+
+		if (!settle_object(h, o)) {
+			o->next = strays;
+			strays = o;
+		}
+		o = next;
+	}
+	return strays;
+}
+
+static struct object *settle_inbox(struct heap *h, unsigned cls)
+{
+	struct heap_class *hc = &h->classes[cls];
+	struct object *chain = hc->inbox;
+
+	hc->inbox = NULL;
+	hc->nr_inbox = 0;
+	return settle_chain(h, chain);
+}
+
+/* Objects that no longer belonged to the heap they were sent to go to the one they do. */
+static void settle_strays(struct object *o)
+{
+	while (o != NULL) {
+		struct object *next = o->next;
+		bool settled;
+
+		do {
+			struct heap *owner = slab_heap(slab_of(o));
+
+			lock_acquire(&owner->lock, LOCK_HEAP);
+			settled = settle_object(owner, o);
+			lock_release(&owner->lock, LOCK_HEAP);
+		} while (!settled);
+		o = next;
+	}
+}
+
+static struct slab *fullest_slab(struct heap_class *hc)
+{
+	for (unsigned list = 0; list < NR_FULLNESS; list++) {
+		if (hc->lists[list] != NULL)
+			return hc->lists[list];
+	}
+	return NULL;
+}
+
+static struct slab *new_slab(struct heap *h, unsigned cls)
+{
+	pfn_t pfn = pcp_alloc(&h->pcp, class_info[cls].order, MIGRATE_UNMOVABLE, NULL);
+
+	if (pfn == 0)
+		return NULL;
+
+	struct slab *s = slab_create(pfn_to_addr(pfn), cls, h);
+
+	slab_joins(h, s);
+	return s;
+}
+
+/* --- chains ----------------------------------------------------------------------- */
+
+/* All of a before all of b. */
+static struct object *chain_join(struct object *a, struct object *b)
+{
+	struct object *last = a;
+
+	if (a == NULL)
+		return b;
+	while (last->next != NULL)
+		last = last->next;
+	last->next = b;
+	return a;
+}
+
+/* Cuts the chain of a bin after its newest `keep` objects; returns the rest. */
+static struct object *cut_bin(struct bin *b, unsigned keep)
+{
+	struct object *o = b->head, *rest;
+	unsigned n = 1;
+
+	if (keep == 0 || o == NULL) {
+		b->head = NULL;
+		b->room = b->max;
+		return o;
+	}
+	for (; n < keep && o->next != NULL; n++)
+		o = o->next;
+	rest = o->next;
+	o->next = NULL;
+	b->room = (int32_t)b->max - (int32_t)n;
+	return rest;
+}
+
+/* --- refill ---------------------------------------------------------------------- */
+
+static bool refill_from_inbox(struct bin *b, struct heap_class *hc)
+{
+	if (hc->inbox == NULL)
+		return false;
+	b->head = hc->inbox;
+	b->room = hc->nr_inbox > b->max ? 0 : (int32_t)(b->max - hc->nr_inbox);
+	hc->inbox = NULL;
+	hc->nr_inbox = 0;
+	return true;
+}
+
+static bool refill_from_slabs(struct heap *h, struct bin *b, struct heap_class *hc, bool may_make)
+{
+	struct object *head = NULL, **link = &head, *tail;
+	unsigned taken = 0, want = hc->batch;
+
+	while (taken < want) {
+		struct slab *s = fullest_slab(hc);
+
+		if (s == NULL && (taken > 0 || !may_make || (s = new_slab(h, b->cls)) == NULL))
+			break;
+
+		unsigned n = slab_take(s, want - taken, link, &tail);
+
+		hc->nr_free -= n;
+		taken += n;
+		link = &tail->next;
+		list_update(hc, s);
+	}
+	if (taken == 0)
+		return false;
+	b->head = head;
+	b->room = taken > b->max ? 0 : (int32_t)(b->max - taken);
+	if (hc->batch < batch_max(b->cls))
+		hc->batch = (uint16_t)(hc->batch * 2u < batch_max(b->cls) ? hc->batch * 2u :
+									    batch_max(b->cls));
+	return true;
+}
+
+/*
+ * Takes over a slab of the class with free objects from a heap that has no thread.
+ * Two heap locks at once are safe under the heaps lock, because whoever else holds
+ * one waits for no second.
+ */
+static bool adopt_from(struct heap *h, struct heap *o, unsigned cls, struct object **strays)
+{
+	if (o->classes[cls].nr_slabs == 0)
+		return false;
+	*strays = chain_join(settle_chain(o, cut_bin(&o->bins[cls], 0)), *strays);
+	*strays = chain_join(settle_inbox(o, cls), *strays);
+
+	struct slab *s = fullest_slab(&o->classes[cls]);
+
+	if (s == NULL)
+		return false;
+	lock_acquire(&h->lock, LOCK_HEAP);
+	slab_leaves(o, s);
+	slab_set_heap(s, h);
+	slab_joins(h, s);
+	lock_release(&h->lock, LOCK_HEAP);
+	return true;
+}
+
+static COLD void adopt_slab(struct heap *h, unsigned cls)
+{
+	struct object *strays = NULL;
+	bool adopted = false;
+
+	lock_acquire(&heaps_lock, LOCK_HEAPS);
+	struct heap *o = ownerless;
+	for (unsigned i = 0; i < NR_ADOPT_TRIES && o != NULL && !adopted; i++) {
+		lock_acquire(&o->lock, LOCK_HEAP);
+		adopted = adopt_from(h, o, cls, &strays);
+		lock_release(&o->lock, LOCK_HEAP);
+		o = o->next_ownerless;
+	}
+	lock_release(&heaps_lock, LOCK_HEAPS);
+	settle_strays(strays);
+}
+
+static NOINLINE struct object *refill(struct heap *h, struct bin *b)
+{
+	struct heap_class *hc = &h->classes[b->cls];
+	bool filled;
+
+	b->ran_dry = true;
+	lock_acquire(&h->lock, LOCK_HEAP);
+	filled = refill_from_inbox(b, hc) || refill_from_slabs(h, b, hc, false);
+	lock_release(&h->lock, LOCK_HEAP);
+	if (!filled) {
+		/* Relaxed: a hint. */
+		if (atomic_load_explicit(&nr_ownerless, memory_order_relaxed) != 0)
+			adopt_slab(h, b->cls);
+		lock_acquire(&h->lock, LOCK_HEAP);
+		filled = refill_from_slabs(h, b, hc, true);
+		lock_release(&h->lock, LOCK_HEAP);
+		purge_tick();
+	}
+	return filled ? b->head : NULL;
+}
+
+static inline void *pop(struct bin *b, struct object *o)
+{
+	b->head = o->next;
+	b->room++;
+	o->key = 0;
+	return o;
+}
+
+static COLD void *heap_malloc_again(struct heap *h, size_t size)
+{
+	heap_drain_all();
+	purge_all();
+	if (size > MEDIUM_MAX)
+		return large_alloc(size, 0, NULL);
+
+	struct object *o = refill(h, &h->bins[class_of(size)]);
+
+	return o == NULL ? NULL : pop(&h->bins[class_of(size)], o);
+}
+
+void *heap_malloc(size_t size)
+{
+	struct heap *h = heap_enter();
+	void *p = NULL;
+
+	if (unlikely(h == NULL)) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	if (size > MEDIUM_MAX) {
+		p = large_alloc(size, 0, NULL);
+		purge_tick();
+	} else {
+		struct bin *b = &h->bins[class_of(size)];
+		struct object *o = b->head != NULL ? b->head : refill(h, b);
+
+		if (likely(o != NULL))
+			p = pop(b, o);
+	}
+	if (unlikely(p == NULL)) {
+		p = size > PTRDIFF_MAX ? NULL : heap_malloc_again(h, size);
+		if (p == NULL)
+			errno = ENOMEM;
+	}
+	heap_leave(h);
+	return p;
+}
+
+/* --- settle ------------------------------------------------------------------------ */
+
+static void give_to_slabs(struct heap *h, struct object *chain)
+{
+	struct object *strays;
+
+	lock_acquire(&h->lock, LOCK_HEAP);
+	strays = settle_chain(h, chain);
+	lock_release(&h->lock, LOCK_HEAP);
+	settle_strays(strays);
+	purge_tick();
+}
+
+static void settle_bin(struct heap *h, struct bin *b)
+{
+	uint32_t max = bin_max(b->cls);
+
+	if (b->ran_dry && b->max < max) {
+		uint32_t length = (uint32_t)((int32_t)b->max - b->room);
+
+		b->ran_dry = false;
+		b->max = (uint16_t)(b->max * 2u < max ? b->max * 2u : max);
+		b->room = length > b->max ? 0 : (int32_t)(b->max - length);
+		return;
+	}
+	give_to_slabs(h, cut_bin(b, b->max / 2u));
+}
+
+void heap_settle(size_t entry)
+{
+	struct bin *b = (struct bin *)(void *)(arena_base() + entry);
+
+	settle_bin(heap_of_bin(b), b);
+}
+
+/* --- frees of other heaps' objects ----------------------------------------------- */
+
+static void deliver(struct outgoing *out)
+{
+	struct bin *b = out->bin;
+	struct heap *h = heap_of_bin(b);
+	struct heap_class *hc = &h->classes[b->cls];
+	struct object *strays = NULL;
+
+	lock_acquire(&h->lock, LOCK_HEAP);
+	out->tail->next = hc->inbox;
+	hc->inbox = out->head;
+	hc->nr_inbox += out->nr;
+	/* Nobody takes it: free it for real, so that a thread that only frees makes
+	 * nothing grow. */
+	if (h->ownerless || hc->nr_inbox > 2 * bin_max(b->cls))
+		strays = settle_inbox(h, b->cls);
+	lock_release(&h->lock, LOCK_HEAP);
+	*out = (struct outgoing){ .bin = NULL };
+	settle_strays(strays);
+	purge_tick();
+}
+
+static void free_remote(struct heap *h, struct bin *theirs, struct object *o)
+{
+	size_t hash = ((uintptr_t)theirs >> 5) ^ ((uintptr_t)theirs >> 14);
+	struct outgoing *out = &h->outgoing[hash % NR_OUTGOING];
+
+	if (out->bin != theirs) {
+		if (out->bin != NULL)
+			deliver(out);
+		*out = (struct outgoing){ .bin = theirs, .tail = o };
+	}
+	o->next = out->head;
+	o->key = arena_key();
+	out->head = o;
+	if (++out->nr >= batch_max(theirs->cls))
+		deliver(out);
+}
+
+static void deliver_all(struct heap *h)
+{
+	for (unsigned i = 0; i < NR_OUTGOING; i++) {
+		if (h->outgoing[i].bin != NULL)
+			deliver(&h->outgoing[i]);
+	}
+}
+
+/* --- is it really a double free? --------------------------------------------------- */
+
+#define CHAIN_MAX (1u << 16)
+
+/*
+ * Whether o is on a chain that another thread may be changing.  Every step is
+ * checked before it is followed: it must be an object of the same class with the key
+ * still in place, and slabs stay mapped whatever happens to them.
+ */
+static bool chain_has(struct object *chain, const struct object *o, unsigned cls)
+{
+	for (unsigned n = 0; chain != NULL && n < CHAIN_MAX; n++) {
+		if (chain == o)
+			return true;
+		if (!zone_owns(chain))
+			return false;
+
+		struct slab *s = slab_of(chain);
+
+		if (slab_heap(s) == NULL || s->cls != cls || (uintptr_t)chain % ALIGN_MIN != 0)
+			return false;
+
+		struct object *next = *(struct object *volatile *)&chain->next;
+
+		if (*(volatile uintptr_t *)&chain->key != arena_key())
+			return false;
+		chain = next;
+	}
+	return false;
+}
+
+static bool is_on_a_chain(struct heap *owner, struct slab *s, const struct object *o)
+{
+	struct bin *b = slab_bin(s, owner);
+
+	if (chain_has(b->head, o, b->cls))
+		return true;
+	for (struct heap *h = first_heap(); h != NULL; h = h->next_all) {
+		for (unsigned i = 0; i < NR_OUTGOING; i++) {
+			if (h->outgoing[i].bin == b &&
+			    chain_has(h->outgoing[i].head, o, b->cls))
+				return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * The object's second word holds the key.  It is free already if its slab or an inbox
+ * says so, which is exact, or if it is found on a thread's chain; that look at other
+ * threads' chains is repeated, so that no change under way can fool it.
+ */
+COLD bool heap_is_freed(struct slab *s, const void *p)
+{
+	struct heap *owner = slab_heap(s);
+	const struct object *o = p;
+	bool found;
+
+	if (owner == NULL)
+		return true;
+
+	lock_acquire(&owner->lock, LOCK_HEAP);
+	found = slab_is_free(s, o) || chain_has(owner->classes[s->cls].inbox, o, s->cls);
+	lock_release(&owner->lock, LOCK_HEAP);
+	if (!found) {
+		found = true;
+		for (unsigned look = 0; look < 3 && found; look++)
+			found = is_on_a_chain(owner, s, o);
+	}
+	return found;
+}
+
+/* --- free ------------------------------------------------------------------------------ */
+
+static void free_object(struct slab *s, struct heap *owner, struct object *o)
+{
+	struct heap *h = heap_enter();
+
+	if (unlikely(o->key == arena_key()) && heap_is_freed(s, o))
+		diag_fatal(DIAG_DOUBLE_FREE, "free", o, class_info[s->cls].bytes, o);
+	if (owner == h) {
+		struct bin *b = slab_bin(s, h);
+
+		o->next = b->head;
+		o->key = arena_key();
+		b->head = o;
+		if (--b->room < 0)
+			settle_bin(h, b);
+	} else if (likely(h != NULL)) {
+		free_remote(h, slab_bin(s, owner), o);
+	} else {
+		o->next = NULL;
+		settle_strays(o);
+	}
+	if (h != NULL)
+		heap_leave(h);
+}
+
+void heap_free(void *p)
+{
+	if (p == NULL)
+		return;
+	if (unlikely(!zone_owns(p)))
+		diag_fatal(DIAG_FOREIGN, "free", p, 0, NULL);
+
+	struct slab *s = slab_of(p);
+	struct heap *owner = slab_heap(s);
+
+	if (owner == NULL) {
+		large_free(p);
+		purge_tick();
+		return;
+	}
+	slab_check_start(s, p, "free");
+	free_object(s, owner, p);
+}
+
+/* --- threads, draining -------------------------------------------------------------------- */
+
+/* Everything the heap caches goes to its slabs and the zone. Only its thread may call it,
+ * or whoever holds its lock and the heaps lock when it is ownerless. */
+static struct object *settle_locked(struct heap *h)
+{
+	struct object *strays = NULL;
+
+	for (unsigned cls = 0; cls < NR_CLASSES; cls++) {
+		strays = chain_join(settle_chain(h, cut_bin(&h->bins[cls], 0)), strays);
+		strays = chain_join(settle_inbox(h, cls), strays);
+		for (unsigned list = 0; list < NR_FULLNESS; list++) {
+			for (struct slab *s = h->classes[cls].lists[list], *next; s != NULL;
+			     s = next) {
+				next = s->next;
+				if (s->nr_free == s->nr_objects)
+					slab_release(h, s);
+			}
+		}
+	}
+	return strays;
+}
+
+static void heap_settle_all(struct heap *h)
+{
+	struct object *strays;
+
+	deliver_all(h);
+	lock_acquire(&h->lock, LOCK_HEAP);
+	strays = settle_locked(h);
+	lock_release(&h->lock, LOCK_HEAP);
+	pcp_drain(&h->pcp);
+	settle_strays(strays);
+}
+
+void heap_thread_exit(void)
+{
+	struct heap *h = heap_current;
+
+	thread_state = THREAD_EXITING;
+	if (h == &heap_null)
+		return;
+	deliver_all(h);
+	/* A few stay as they are for the next threads, the others keep nothing. */
+	if (atomic_load_explicit(&nr_ownerless, memory_order_relaxed) >= NR_WARM_OWNERLESS)
+		heap_settle_all(h);
+	heap_detach(h);
+}
+
+/* Takes ownerless heaps one by one for the calling thread, empties them, puts them back. */
+static void drain_ownerless(void)
+{
+	struct heap *emptied = NULL, *h;
+
+	do {
+		lock_acquire(&heaps_lock, LOCK_HEAPS);
+		h = pop_ownerless_locked();
+		lock_release(&heaps_lock, LOCK_HEAPS);
+		if (h != NULL) {
+			heap_settle_all(h);
+			h->next_ownerless = emptied;
+			emptied = h;
+		}
+	} while (h != NULL);
+	lock_acquire(&heaps_lock, LOCK_HEAPS);
+	while (emptied != NULL) {
+		h = emptied;
+		emptied = h->next_ownerless;
+		push_ownerless_locked(h);
+	}
+	lock_release(&heaps_lock, LOCK_HEAPS);
+}
+
+void heap_drain_all(void)
+{
+	if (heap_current != &heap_null)
+		heap_settle_all(heap_current);
+	for (struct heap *h = first_heap(); h != NULL; h = h->next_all) {
+		struct object *strays = NULL;
+
+		lock_acquire(&h->lock, LOCK_HEAP);
+		for (unsigned cls = 0; cls < NR_CLASSES; cls++)
+			strays = chain_join(settle_inbox(h, cls), strays);
+		lock_release(&h->lock, LOCK_HEAP);
+		pcp_drain(&h->pcp);
+		settle_strays(strays);
+	}
+	drain_ownerless();
+}
+
+/* --- fork ------------------------------------------------------------------------------------ */
+
+void heap_fork_prepare(void)
+{
+	lock_acquire(&heaps_lock, LOCK_HEAPS);
+	for (struct heap *h = first_heap(); h != NULL; h = h->next_all)
+		lock_acquire(&h->lock, LOCK_HEAP);
+}
+
+void heap_fork_parent(void)
+{
+	for (struct heap *h = first_heap(); h != NULL; h = h->next_all)
+		lock_release(&h->lock, LOCK_HEAP);
+	lock_release(&heaps_lock, LOCK_HEAPS);
+}
+
+/* The other threads are gone: their heaps wait for the child's new threads. */
+void heap_fork_child(void)
+{
+	ownerless = NULL;
+	atomic_store_explicit(&nr_ownerless, 0, memory_order_relaxed);
+	for (struct heap *h = first_heap(); h != NULL; h = h->next_all) {
+		lock_reset(&h->lock);
+		if (h == heap_current)
+			continue;
+		if (!h->ownerless) {
+			h->ownerless = true;
+			heap_set_owner(h, 0);
+		}
+		push_ownerless_locked(h);
+	}
+	lock_reset(&heaps_lock);
+}
+
+/* --- views ------------------------------------------------------------------------------------- */
+
+void heap_stats_add(struct shim_stats *out)
+{
+	for (struct heap *h = first_heap(); h != NULL; h = h->next_all) {
+		lock_acquire(&h->lock, LOCK_HEAP);
+		for (unsigned cls = 0; cls < NR_CLASSES; cls++) {
+			const struct class_info *ci = &class_info[cls];
+			uint64_t nr = h->classes[cls].nr_slabs;
+
+			out->slab_bytes += nr * ci->nr_granules * GRANULE_BYTES;
+			out->slab_free_bytes += (uint64_t)h->classes[cls].nr_free * ci->bytes;
+			out->live_bytes +=
+				(nr * ci->nr_objects - h->classes[cls].nr_free) * ci->bytes;
+		}
+		lock_release(&h->lock, LOCK_HEAP);
+	}
+	/* Relaxed: counters for a reader. */
+	out->nr_heaps = atomic_load_explicit(&nr_heaps, memory_order_relaxed);
+	out->nr_ownerless_heaps = atomic_load_explicit(&nr_ownerless, memory_order_relaxed);
+}
+
+static void heap_check_class(const struct heap *h, unsigned cls)
+{
+	const struct heap_class *hc = &h->classes[cls];
+	uint32_t nr_free = 0, nr_inbox = 0;
+
+	for (unsigned list = 0; list < NR_FULLNESS; list++) {
+		for (struct slab *s = hc->lists[list]; s != NULL; s = s->next) {
+			CHECK(slab_heap(s) == h && s->cls == cls && s->list == list);
+			CHECK(s->nr_free > 0 && slab_fullness(s) == list);
+			slab_check(s);
+			nr_free += s->nr_free;
+		}
+	}
+	CHECK(nr_free == hc->nr_free);
+	for (struct object *o = hc->inbox; o != NULL; o = o->next) {
+		CHECK(o->key == arena_key());
+		nr_inbox++;
+	}
+	CHECK(nr_inbox == hc->nr_inbox);
+}
+
+void heap_check_all(void)
+{
+	for (struct heap *h = first_heap(); h != NULL; h = h->next_all) {
+		lock_acquire(&h->lock, LOCK_HEAP);
+		for (unsigned cls = 0; cls < NR_CLASSES; cls++)
+			heap_check_class(h, cls);
+		lock_release(&h->lock, LOCK_HEAP);
+	}
+}

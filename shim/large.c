@@ -1,0 +1,142 @@
+/* Large objects; see large.h. */
+#include "shim/large.h"
+
+#include "shim/diag.h"
+#include "shim/slab.h"
+
+#include <string.h>
+
+/* From here on moving pages is cheaper than copying them. */
+#define MOVE_PAGES_MIN ((size_t)256)
+/* A moved run keeps a mapping of its own for good; the kernel allows 65,530 of them. */
+#define MOVES_MAX 500u
+
+static _Atomic unsigned nr_moves;
+
+static size_t pages_for(size_t size)
+{
+	return (size + PAGE_BYTES - 1) >> PAGE_SHIFT;
+}
+
+static void *run_begin(pfn_t pfn, size_t nr_pages)
+{
+	void *p = pfn_to_addr(pfn);
+
+	*run_word(p) = RUN_LIVE | nr_pages;
+	return p;
+}
+
+void *large_alloc(size_t size, unsigned align_order, bool *zeroed)
+{
+	if (size > PTRDIFF_MAX)
+		return NULL;
+
+	size_t nr_pages = pages_for(size);
+	pfn_t pfn = zone_alloc(nr_pages, align_order, MIGRATE_MOVABLE, zeroed);
+
+	return pfn == 0 ? NULL : run_begin(pfn, nr_pages);
+}
+
+/* What p is instead of a live run's start. */
+static COLD _Noreturn void not_a_run(const void *p, const char *call)
+{
+	uint64_t word = *run_word(p);
+	const char *page = (const char *)((uintptr_t)p & ~(PAGE_BYTES - 1));
+	struct slab *s = slab_of(p);
+
+	if (page == p && (word & RUN_FREED) != 0)
+		diag_fatal(DIAG_DOUBLE_FREE, call, p, RUN_PAGES(word) * PAGE_BYTES, p);
+	/* A page run may be long: look back for its start, but not for ever. */
+	for (size_t back = 0; back < ((size_t)1 << 18) && zone_owns(page); back++) {
+		word = *run_word(page);
+		if ((word & RUN_LIVE) != 0 && RUN_PAGES(word) > back)
+			diag_fatal(DIAG_INTERIOR, call, p, RUN_PAGES(word) * PAGE_BYTES, page);
+		page -= PAGE_BYTES;
+	}
+	/* The header of a slab that is gone still says what was there. */
+	if (s->start != NULL && slab_heap(s) == NULL && (const char *)p >= s->start)
+		slab_check_was(s, p);
+	diag_fatal(DIAG_FOREIGN, call, p, 0, NULL);
+}
+
+size_t large_bytes(const void *p, const char *call)
+{
+	uint64_t word = (uintptr_t)p % PAGE_BYTES == 0 ? *run_word(p) : 0;
+
+	if (unlikely((word & RUN_LIVE) == 0))
+		not_a_run(p, call);
+	return RUN_PAGES(word) * PAGE_BYTES;
+}
+
+void large_free(void *p)
+{
+	size_t nr_pages = large_bytes(p, "free") >> PAGE_SHIFT;
+	uint64_t word = RUN_LIVE | nr_pages;
+
+	/* Relaxed: only decides between two frees of the same block. */
+	if (unlikely(!atomic_compare_exchange_strong_explicit(
+		    (_Atomic uint64_t *)(void *)run_word(p), &word, RUN_FREED | nr_pages,
+		    memory_order_relaxed, memory_order_relaxed)))
+		not_a_run(p, "free");
+	zone_free(pfn_of(p), nr_pages);
+}
+
+/* Whether the contents were moved by the page tables; else they must be copied. */
+static bool move_pages(void *to, void *from, size_t nr_pages)
+{
+	if (nr_pages < MOVE_PAGES_MIN ||
+	    /* Relaxed: a bound, not a count. */
+	    atomic_fetch_add_explicit(&nr_moves, 1, memory_order_relaxed) >= MOVES_MAX)
+		return false;
+	if (os_move(to, from, nr_pages * PAGE_BYTES) != 0)
+		return false;
+	zone_mark_clean(pfn_of(from), nr_pages);
+	return true;
+}
+
+/*
+ * A run that had to move once will grow again: it is given room of its own size
+ * behind it, which is free again at once and, being the end of a wholly free stretch,
+ * is the last that others take.
+ */
+static void *alloc_with_room(size_t size)
+{
+	size_t nr_pages = pages_for(size);
+	pfn_t pfn = 0;
+
+	if (nr_pages >= MOVE_PAGES_MIN)
+		pfn = zone_alloc(nr_pages * 2, 0, MIGRATE_MOVABLE, NULL);
+	if (pfn == 0)
+		return large_alloc(size, 0, NULL);
+	zone_free(pfn + nr_pages, nr_pages);
+	return run_begin(pfn, nr_pages);
+}
+
+void *large_realloc(void *p, size_t size)
+{
+	size_t nr_pages = large_bytes(p, "realloc") >> PAGE_SHIFT;
+	size_t new_nr_pages = pages_for(size);
+
+	if (size > PTRDIFF_MAX)
+		return NULL;
+	if (new_nr_pages == nr_pages)
+		return p;
+	if (new_nr_pages < nr_pages) {
+		*run_word(p) = RUN_LIVE | new_nr_pages;
+		zone_free(pfn_of(p) + new_nr_pages, nr_pages - new_nr_pages);
+		return p;
+	}
+	if (zone_extend(pfn_of(p), nr_pages, new_nr_pages, NULL)) {
+		*run_word(p) = RUN_LIVE | new_nr_pages;
+		return p;
+	}
+
+	void *to = alloc_with_room(size);
+
+	if (to == NULL)
+		return NULL;
+	if (!move_pages(to, p, nr_pages))
+		memcpy(to, p, nr_pages * PAGE_BYTES);
+	large_free(p);
+	return to;
+}

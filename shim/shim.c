@@ -1,0 +1,236 @@
+/*
+ * malloc's rules on top of heaps and page runs; see shim.h.
+ */
+#include "shim/shim.h"
+
+#include "shim/diag.h"
+#include "shim/fast.h"
+#include "shim/large.h"
+#include "shim/slab.h"
+
+#include <errno.h>
+#include <string.h>
+
+static struct lock init_lock;
+static _Atomic bool ready;
+
+static void init_once(void)
+{
+	const struct shim_config *config = shim_config();
+	const struct core_config core = {
+		.client_bytes = BLOCK_CLIENT_BYTES,
+		.span_added = arena_span_added,
+		.reserve_bytes = config->reserve_bytes,
+		.decay_ns = config->decay_ns,
+		.thp_from_bytes = config->thp_from_bytes,
+	};
+
+	CHECK(arena_init() == 0);
+	CHECK(core_init(&core) == 0);
+}
+
+void shim_init(void)
+{
+	/* Acquire: pairs with the release below, publishes what init_once() set up. */
+	if (likely(atomic_load_explicit(&ready, memory_order_acquire)))
+		return;
+	lock_acquire(&init_lock, LOCK_HEAPS);
+	if (!atomic_load_explicit(&ready, memory_order_relaxed)) {
+		init_once();
+		atomic_store_explicit(&ready, true, memory_order_release);
+	}
+	lock_release(&init_lock, LOCK_HEAPS);
+}
+
+void *shim_malloc(size_t size)
+{
+	return fast_malloc(size);
+}
+
+void shim_free(void *p)
+{
+	fast_free(p);
+}
+
+static void *no_memory(void)
+{
+	errno = ENOMEM;
+	return NULL;
+}
+
+void *shim_calloc(size_t nr, size_t size)
+{
+	size_t bytes;
+	bool zeroed = false;
+	void *p;
+
+	if (unlikely(__builtin_mul_overflow(nr, size, &bytes)))
+		return no_memory();
+	if (bytes <= MEDIUM_MAX) {
+		p = fast_malloc(bytes);
+		return p == NULL ? NULL : memset(p, 0, bytes);
+	}
+	shim_init();
+	p = large_alloc(bytes, 0, &zeroed);
+	if (unlikely(p == NULL)) {
+		p = heap_malloc(bytes); /* tries harder, sets errno */
+		if (p == NULL)
+			return NULL;
+	}
+	purge_tick();
+	return zeroed ? p : memset(p, 0, bytes);
+}
+
+/* The slab that holds p, or NULL when p is a page run; anything else stops the program. */
+static struct slab *live_slab(const void *p, const char *call)
+{
+	if (unlikely(!zone_owns(p)))
+		diag_fatal(DIAG_FOREIGN, call, p, 0, NULL);
+
+	struct slab *s = slab_of(p);
+
+	if (slab_heap(s) == NULL)
+		return NULL;
+	slab_check_start(s, p, call);
+	return s;
+}
+
+static size_t usable(const void *p, const char *call)
+{
+	struct slab *s = live_slab(p, call);
+
+	if (s == NULL)
+		return large_bytes(p, call);
+	/* The key says that it is free, or looks like it: ask the slab, which is exact. */
+	if (unlikely(((const struct object *)p)->key == arena_key()) && heap_is_freed(s, p))
+		diag_fatal(DIAG_DOUBLE_FREE, call, p, class_info[s->cls].bytes, p);
+	return class_info[s->cls].bytes;
+}
+
+size_t shim_usable_size(const void *p)
+{
+	return p == NULL ? 0 : usable(p, "malloc_usable_size");
+}
+
+static void *move(void *p, size_t old_bytes, size_t size)
+{
+	void *to = fast_malloc(size);
+
+	if (unlikely(to == NULL))
+		return NULL;
+	memcpy(to, p, old_bytes < size ? old_bytes : size);
+	fast_free(p);
+	return to;
+}
+
+void *shim_realloc(void *p, size_t size)
+{
+	if (p == NULL)
+		return fast_malloc(size);
+	if (size == 0) {
+		fast_free(p);
+		return NULL;
+	}
+
+	size_t old_bytes = usable(p, "realloc");
+
+	if (old_bytes > MEDIUM_MAX && size > MEDIUM_MAX) {
+		void *to = large_realloc(p, size);
+
+		purge_tick();
+		return to != NULL ? to : move(p, old_bytes, size);
+	}
+	/* Stays unless more than half would be lost. */
+	if (size <= old_bytes && (size >= old_bytes / 2 || old_bytes <= 64))
+		return p;
+	return move(p, old_bytes, size);
+}
+
+/* The smallest class of at least size bytes whose objects are all aligned to align. */
+static unsigned aligned_class(size_t align, size_t size)
+{
+	unsigned cls = class_of(size);
+
+	while (cls < NR_CLASSES && class_info[cls].bytes % align != 0)
+		cls++;
+	return cls;
+}
+
+void *shim_aligned_alloc(size_t align, size_t size)
+{
+	if (align <= ALIGN_MIN)
+		return fast_malloc(size);
+	if (align <= PAGE_BYTES && size <= MEDIUM_MAX) {
+		unsigned cls = aligned_class(align, size);
+
+		if (cls < NR_CLASSES)
+			return fast_malloc(class_info[cls].bytes);
+	}
+	if (size > PTRDIFF_MAX - align)
+		return no_memory();
+	shim_init();
+
+	unsigned align_order = align <= PAGE_BYTES ? 0 : log2_floor(align >> PAGE_SHIFT);
+	/* A page run is told from an object by its length as well: see shim_realloc(). */
+	void *p = large_alloc(size > MEDIUM_MAX ? size : MEDIUM_MAX + 1, align_order, NULL);
+
+	purge_tick();
+	if (unlikely(p == NULL)) {
+		shim_trim();
+		p = large_alloc(size > MEDIUM_MAX ? size : MEDIUM_MAX + 1, align_order, NULL);
+	}
+	return p != NULL ? p : no_memory();
+}
+
+void shim_thread_exit(void)
+{
+	heap_thread_exit();
+}
+
+size_t shim_trim(void)
+{
+	shim_init();
+	heap_drain_all();
+	return purge_all();
+}
+
+void shim_stats_read(struct shim_stats *out)
+{
+	struct core_stats core;
+
+	memset(out, 0, sizeof(*out));
+	shim_init();
+	heap_stats_add(out);
+	core_stats_read(&core);
+	out->large_bytes = core.allocated_pages * PAGE_BYTES - out->slab_bytes;
+	out->live_bytes += out->large_bytes;
+	out->committed_bytes = core.total_pages * PAGE_BYTES;
+	out->dirty_free_bytes = core.dirty_free_pages * PAGE_BYTES;
+	out->purged_bytes = core.purged_pages * PAGE_BYTES;
+}
+
+void shim_check(void)
+{
+	shim_init();
+	heap_check_all();
+	core_check();
+}
+
+void shim_fork_prepare(void)
+{
+	shim_init();
+	heap_fork_prepare();
+	core_fork_prepare();
+}
+
+void shim_fork_parent(void)
+{
+	core_fork_parent();
+	heap_fork_parent();
+}
+
+void shim_fork_child(void)
+{
+	core_fork_child();
+	heap_fork_child();
+}

@@ -1,0 +1,115 @@
+/*
+ * Slabs: runs of granules holding objects of one class, and the metadata of every
+ * granule and page run in a pageblock's client area.
+ *
+ * Everything here is out of line: what is free in a slab is said by its bitmap,
+ * never by the memory itself, so that a page without live objects can be purged.
+ *
+ * Invariants (slab_check): nr_free counts the bitmap; summary has a bit for each
+ * word of the bitmap that is not zero; no bit at or past nr_objects is set.
+ */
+#ifndef PB_SHIM_SLAB_H
+#define PB_SHIM_SLAB_H
+
+#include "core/core.h"
+#include "shim/classes.h"
+#include "shim/heap.h"
+
+#define BITMAP_WORDS (GRANULE_BYTES / ALIGN_MIN / 64)
+#define NO_LIST 0xffu
+
+struct slab {
+	/* Owner; NULL: not a slab (any more). Written under the owner's lock, read by anybody:
+	 * release and acquire publish start and cls with it. */
+	_Alignas(CACHE_LINE) struct heap *_Atomic heap;
+	char *start;
+	uint64_t *bitmap; /* 1 = free and on no chain */
+	struct slab *next, *prev;
+	uint64_t summary;
+	uint16_t nr_free; /* bits set in bitmap */
+	uint16_t nr_objects;
+	uint8_t cls;
+	uint8_t list;       /* index in heap_class.lists, or NO_LIST */
+	uint8_t head_delta; /* granules back to the first of the slab; only this and heap are
+			       valid in the others */
+};
+STATIC_ASSERT(sizeof(struct slab) == 64, "one slab header a cache line");
+
+/*
+ * The client area of a pageblock.  run[] has a word for each page that begins a page
+ * run: RUN_LIVE | pages, or RUN_FREED | pages once it is freed (for diagnosis only).
+ */
+struct block_client {
+	uint64_t run[PAGEBLOCK_PAGES];
+	struct slab slabs[PAGEBLOCK_GRANULES];
+	uint64_t bitmaps[PAGEBLOCK_GRANULES][BITMAP_WORDS];
+};
+#define BLOCK_CLIENT_BYTES ((sizeof(struct block_client) + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1))
+
+#define RUN_LIVE ((uint64_t)1 << 63)
+#define RUN_FREED ((uint64_t)1 << 62)
+#define RUN_PAGES(word) ((size_t)((word) & (RUN_FREED - 1)))
+
+static inline struct block_client *block_client(const void *addr)
+{
+	return zone_client(addr);
+}
+
+static inline uint64_t *run_word(const void *addr)
+{
+	return &block_client(addr)->run[((uintptr_t)addr >> PAGE_SHIFT) & (PAGEBLOCK_PAGES - 1)];
+}
+
+/* The header of the slab that holds p, an address in a span; slab->heap may be NULL. */
+static inline struct slab *slab_of(const void *p)
+{
+	struct slab *s = &block_client(p)
+				  ->slabs[((uintptr_t)p >> GRANULE_SHIFT) & (PAGEBLOCK_GRANULES - 1)];
+
+	return s - s->head_delta;
+}
+
+static inline struct heap *slab_heap(struct slab *s)
+{
+	/* Acquire: pairs with the release in slab_set_heap. */
+	return atomic_load_explicit(&s->heap, memory_order_acquire);
+}
+
+/* The bin whose entry the slab's granules have in the table. */
+static inline struct bin *slab_bin(struct slab *s, struct heap *h)
+{
+	return &h->bins[s->cls];
+}
+
+/* Pages become a slab of the class with all objects free, owned by h (whose lock is held). */
+struct slab *slab_create(char *start, unsigned cls, struct heap *h);
+/* Writes the owner's name into the header and the table; NULL: nobody's. Under the lock. */
+void slab_set_heap(struct slab *s, struct heap *h);
+
+/*
+ * Takes up to want free objects, lowest addresses first, as a chain (linked, keyed).
+ * Returns how many; *tail is the last object, whose next is NULL.
+ */
+unsigned slab_take(struct slab *s, unsigned want, struct object **head, struct object **tail);
+
+/* The object becomes free in the bitmap; a second time stops the program. */
+void slab_put(struct slab *s, struct object *o);
+
+/* Stops the program unless p, an address in the slab, is where an object starts. */
+void slab_check_start(const struct slab *s, const void *p, const char *call);
+
+/* For a slab that is gone: stops the program when p was one of its objects. */
+void slab_check_was(const struct slab *s, const void *p);
+
+/* Whether the object that p points at or into is free in the bitmap. */
+bool slab_is_free(const struct slab *s, const void *p);
+
+/* How full: 0 is the fullest list. nr_free > 0. */
+static inline unsigned slab_fullness(const struct slab *s)
+{
+	return (unsigned)(s->nr_free - 1) * NR_FULLNESS / s->nr_objects;
+}
+
+void slab_check(const struct slab *s);
+
+#endif
