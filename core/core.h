@@ -49,21 +49,69 @@ enum lock_rank {
 
 /*
  * A small mutex: spins shortly, then sleeps on a futex.  Zero is unlocked.  Debug
- * builds check the rank order.  Works before constructors and in a fork child.
+ * builds check the rank order: a lock is taken only while all held ones rank lower;
+ * several of one rank only while holding the lowest, as fork does.  Works before
+ * constructors and in a fork child.
+ *
+ * state:  0 free, 1 held, 2 held and somebody may sleep; debug builds keep rank + 1
+ *         in bits 8 to 15 while it is held.
  */
 struct lock {
 	_Atomic uint32_t state;
 };
 
-void lock_acquire(struct lock *lock, enum lock_rank rank);
+#define LOCK_FREE 0u
+#define LOCK_HELD 1u
+#define LOCK_SLEPT_ON 2u
+
+/* The slow paths, and what debug builds check. */
+void lock_wait(struct lock *lock, enum lock_rank rank);
+void lock_wake(struct lock *lock);
+void lock_debug_acquire(enum lock_rank rank);
+void lock_debug_release(enum lock_rank rank);
+
+static inline uint32_t lock_tag(enum lock_rank rank)
+{
+	return PB_DEBUG >= 1 ? ((uint32_t)rank + 1) << 8 : 0;
+}
+
+static inline void lock_acquire(struct lock *lock, enum lock_rank rank)
+{
+	uint32_t expected = LOCK_FREE;
+
+	if (PB_DEBUG >= 1)
+		lock_debug_acquire(rank);
+	/*
+	 * Acquire pairs with the release in lock_release(): what the last holder wrote
+	 * is visible here.  Relaxed on failure: lock_wait() tries again with acquire.
+	 */
+	if (unlikely(!atomic_compare_exchange_strong_explicit(
+		    &lock->state, &expected, LOCK_HELD | lock_tag(rank), memory_order_acquire,
+		    memory_order_relaxed)))
+		lock_wait(lock, rank);
+}
+
+static inline void lock_release(struct lock *lock, enum lock_rank rank)
+{
+	uint32_t was;
+
+	if (PB_DEBUG >= 1)
+		lock_debug_release(rank);
+	/* Release pairs with the acquires in lock_acquire(), lock_try() and lock_wait(). */
+	was = atomic_exchange_explicit(&lock->state, LOCK_FREE, memory_order_release);
+	if (unlikely((was & 0xff) == LOCK_SLEPT_ON))
+		lock_wake(lock);
+}
+
 bool lock_try(struct lock *lock, enum lock_rank rank);
-void lock_release(struct lock *lock, enum lock_rank rank);
 /* In the child of fork: as new, whoever held it. */
 void lock_reset(struct lock *lock);
 /* Debug builds: whether this thread holds a lock of the rank; release: true. */
 bool lock_held(enum lock_rank rank);
 
 /* --- the operating system --------------------------------------------------- */
+
+/* All of these leave errno as it was, and none of them is a cancellation point. */
 
 /* Reserves address space without access or accounting; align a power of two. NULL: cannot. */
 void *os_reserve(size_t bytes, size_t align);
@@ -74,18 +122,35 @@ void *os_reserve_readable(size_t bytes, size_t align);
 void os_unreserve(void *addr, size_t bytes);
 /* Makes part of a reservation writable; 0 or -ENOMEM. Contents are kept (zero at first). */
 int os_commit(void *addr, size_t bytes) MUST_CHECK;
+/* The same for what is used sparsely: asks for no huge pages first, so that a write costs one
+ * small page.  For windows of os_reserve_readable() and for metadata. */
+int os_commit_small(void *addr, size_t bytes) MUST_CHECK;
+/* Undoes a commit: contents dropped, no access, no accounting. */
+void os_uncommit(void *addr, size_t bytes);
+/* Advice: whether huge pages should back this part.  Failure is ignored. */
+void os_hugepage(void *addr, size_t bytes, bool on);
 /* Drops the contents (MADV_DONTNEED): reads as zero from now on; 0 or -errno. */
 int os_purge(void *addr, size_t bytes) MUST_CHECK;
-/* Moves pages: dst's contents become src's, src reads as zero; both stay mapped. 0 or -errno. */
+/*
+ * Moves pages: dst's contents become src's, src reads as zero; both stay mapped and
+ * writable.  0 or -errno, and then only dst's contents may have been lost.  A moved mapping never merges
+ * with its neighbours again: the caller bounds how many it makes.
+ */
 int os_move(void *dst, void *src, size_t bytes) MUST_CHECK;
 size_t os_page_bytes(void);
 /* Physical memory in bytes. */
 size_t os_memory_bytes(void);
 /* RLIMIT_AS in bytes, SIZE_MAX when there is none. */
 size_t os_address_limit(void);
+/* Address space in use, in bytes; 0 when it cannot be told.  Slow. */
+size_t os_address_used(void);
 /* Coarse monotonic clock, a few ms of resolution, no system call. */
 uint64_t os_now_ns(void);
 void os_write_stderr(const char *text, size_t len);
+/* Sleeps while *word is value; may return early.  Wakes at most nr sleepers. */
+void os_futex_wait(_Atomic uint32_t *word, uint32_t value);
+void os_futex_wake(_Atomic uint32_t *word, int nr);
+void os_yield(void);
 
 /* --- the zone: runs of pages ------------------------------------------------- */
 
@@ -100,7 +165,7 @@ struct core_config {
 	int (*span_added)(void *start, size_t nr_bytes);
 	/* Address space of the first span; 0: 16 times the memory, at least 64 GiB. */
 	size_t reserve_bytes;
-	/* How long a wholly free block stays resident; 0: purge at once. */
+	/* How long a wholly free block stays resident; 0: until the next purge_tick(). */
 	uint64_t decay_ns;
 	/* From how many committed bytes on new chunks ask for huge pages; SIZE_MAX: never. */
 	size_t thp_from_bytes;
@@ -127,14 +192,16 @@ bool zone_extend(pfn_t pfn, size_t nr_pages, size_t new_nr_pages, bool *zeroed);
 
 /*
  * Tells the zone that these allocated pages have been replaced by zero pages
- * (os_move took them away): they are clean when freed.
+ * (os_move took them away): they are clean when freed.  Nobody may write to them any
+ * more, and they must be freed by zone_free(), not to a pcplist.
  */
 void zone_mark_clean(pfn_t pfn, size_t nr_pages);
 
-/* Whether the address lies in a span. Lock-free. */
+/* Whether the address lies in a span's committed part, the only part pages come from.
+ * Lock-free. */
 bool zone_owns(const void *addr);
 
-/* Metadata of the layer above for the pageblock of an address inside a span. Lock-free. */
+/* Metadata of the layer above for the pageblock of an address that zone_owns(). Lock-free. */
 void *zone_client(const void *addr);
 
 /* The pageblock's first address. */
@@ -151,12 +218,19 @@ static inline char *pageblock_start(const void *addr)
 struct pcp; /* see core/pcp.h, which core.h includes for its size */
 #include "core/pcp.h"
 
+/*
+ * The pcp lives in zeroed memory that is never given back: it is registered for good, so
+ * that statistics, fork and an allocation that would fail reach it.  A zeroed pcp without
+ * pcp_init() works and caches nothing.  Doing it again drains it and changes nothing else.
+ */
 void pcp_init(struct pcp *pcp);
 /* A naturally aligned run of 2^order pages; 0 when there is no room. */
 pfn_t pcp_alloc(struct pcp *pcp, unsigned order, enum migratetype mt, bool *zeroed);
 void pcp_free(struct pcp *pcp, pfn_t pfn, unsigned order);
 /* Gives everything in it to the zone; any thread may call it. */
 void pcp_drain(struct pcp *pcp);
+/* The same for every registered pcp. */
+void pcp_drain_all(void);
 
 /* --- giving back ------------------------------------------------------------- */
 
@@ -183,7 +257,8 @@ void core_check(void);
 
 /* --- fork -------------------------------------------------------------------- */
 
-void core_fork_prepare(void); /* takes the zone lock */
+/* Takes the locks of all registered pcps and the zone lock, in this order. */
+void core_fork_prepare(void);
 void core_fork_parent(void);
 void core_fork_child(void);
 

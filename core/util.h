@@ -26,11 +26,19 @@
 
 /* Writes "pageblock: <what> at <file>:<line>" by write(2) and aborts. */
 _Noreturn void util_fail(const char *what, const char *file, int line);
+/* The same for a counter that differs from a walk of what it counts. */
+_Noreturn void util_fail_numbers(const char *what, uint64_t kept, uint64_t walked,
+				 const char *file, int line);
 
 #define CHECK(cond)                                                                            \
 	do {                                                                                   \
 		if (unlikely(!(cond)))                                                         \
 			util_fail("check failed: " #cond, __FILE__, __LINE__);                 \
+	} while (0)
+#define CHECK_COUNT(kept, walked)                                                              \
+	do {                                                                                   \
+		if (unlikely((uint64_t)(kept) != (uint64_t)(walked)))                          \
+			util_fail_numbers(#kept, (kept), (walked), __FILE__, __LINE__);        \
 	} while (0)
 #define ASSERT(cond)                                                                           \
 	do {                                                                                   \

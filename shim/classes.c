@@ -5,7 +5,8 @@
 #define NR_OBJECTS(b, order) (SLAB_BYTES(order) / (b))
 #define MAGIC(b) ((uint32_t)((((uint64_t)1 << 32) + (b)-1) / (b)))
 #define EXCESS(b) ((uint32_t)((uint64_t)MAGIC(b) * (b) - ((uint64_t)1 << 32)))
-#define LIMIT(b, order) (EXCESS(b) == 0 ? MAGIC(b) : NR_OBJECTS(b, order) * EXCESS(b))
+#define LIMIT(b, order)                                                                        \
+	((EXCESS(b) == 0 ? MAGIC(b) : NR_OBJECTS(b, order) * EXCESS(b)) - 1)
 
 const struct class_info class_info[NR_CLASSES] = {
 #define CLASS(b, o) { b, NR_OBJECTS(b, o), MAGIC(b), LIMIT(b, o), o, 1u << ((o)-GRANULE_ORDER) },

@@ -52,10 +52,11 @@ static inline unsigned class_of(size_t size)
  * otherwise (Lemire, Kaser, Kurz: Faster remainder by direct computation, 2019).
  * So q < nr_objects exactly when the product is below nr_objects * excess; for
  * powers of two, where excess is 0 and slabs have no tail, when it is below magic.
+ * limit is one less than that bound.
  */
 static inline bool class_is_start(uint32_t magic, uint32_t limit, uint16_t offset)
 {
-	return offset * magic < limit;
+	return offset * magic <= limit;
 }
 
 /* The object an offset lies in; small classes by multiplication. */

@@ -40,17 +40,20 @@
 #define FAST_LOAD(object) (*(__typeof__((void)0, (object)) *)(void *)&(object))
 #endif
 
-/* if (--room < 0) goto label, in the words that become one subtraction and a branch. */
-#if defined(__clang__)
-#define IF_USED_UP_GOTO(room, label)                                                           \
-	if (unlikely(__builtin_sub_overflow(*(uint32_t *)&(room), 1u, (uint32_t *)&(room))))   \
-	goto label
-#elif defined(__x86_64__)
-#define IF_USED_UP_GOTO(room, label)                                                           \
-	__asm__ goto("subl $1, %0\n\tjs %l1" : : "m"(room) : "cc", "memory" : label)
+/*
+ * if (product > limit || --room == 0) goto label.  The subtraction of one leaves the
+ * carry of the comparison alone, so that one branch asks for both.
+ */
+#if defined(__x86_64__)
+#define IF_ABOVE_OR_USED_UP_GOTO(product, limit, room, label)                                  \
+	__asm__ goto("cmpl %0, %1\n\tdecl %2\n\tjbe %l3"                                        \
+		     :                                                                         \
+		     : "r"(product), "m"(limit), "m"(room)                                     \
+		     : "cc", "memory"                                                          \
+		     : label)
 #else
-#define IF_USED_UP_GOTO(room, label)                                                           \
-	if (unlikely(--(room) < 0))                                                            \
+#define IF_ABOVE_OR_USED_UP_GOTO(product, limit, room, label)                                  \
+	if (unlikely((product) > (limit) || --(room) == 0))                                    \
 	goto label
 #endif
 
@@ -91,19 +94,13 @@ static ALWAYS_INLINE void fast_free(void *p)
 	FORGET_A(i);
 	uint32_t product = BIN->magic * (uint16_t)(uintptr_t)p;
 	FORGET_A(i);
-	if (unlikely(product >= BIN->limit))
-		goto slow;
+	IF_ABOVE_OR_USED_UP_GOTO(product, BIN->limit, BIN->room, slow);
 	FORGET_A(i);
 	o->next = BIN->head;
 	o->key = (uintptr_t)table;
 	FORGET_A(i);
 	BIN->head = o;
-	FORGET_A(i);
-	IF_USED_UP_GOTO(BIN->room, settle);
 #undef BIN
-	return;
-settle:
-	heap_settle(i);
 	return;
 slow:
 	heap_free(p);

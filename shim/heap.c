@@ -3,7 +3,7 @@
  * happens to heaps as threads come and go.  Layout and invariants are in heap.h.
  *
  * A chain is a NULL-terminated list of free objects, each with the key in its second
- * word.  `room` is what the fast path counts; lengths that matter are walked.
+ * word.  `room` is what the fast path counts; where a length matters it is walked.
  */
 #include "shim/heap.h"
 
@@ -345,6 +345,12 @@ static struct object *chain_join(struct object *a, struct object *b)
 	return a;
 }
 
+/* What the fast path counts down from, for a bin of this length. */
+static int32_t room_left(const struct bin *b, uint32_t length)
+{
+	return length < b->max ? (int32_t)(b->max - length) : 1;
+}
+
 /* Cuts the chain of a bin after its newest `keep` objects; returns the rest. */
 static struct object *cut_bin(struct bin *b, unsigned keep)
 {
@@ -360,7 +366,7 @@ static struct object *cut_bin(struct bin *b, unsigned keep)
 		o = o->next;
 	rest = o->next;
 	o->next = NULL;
-	b->room = (int32_t)b->max - (int32_t)n;
+	b->room = room_left(b, n);
 	return rest;
 }
 
@@ -371,7 +377,7 @@ static bool refill_from_inbox(struct bin *b, struct heap_class *hc)
 	if (hc->inbox == NULL)
 		return false;
 	b->head = hc->inbox;
-	b->room = hc->nr_inbox > b->max ? 0 : (int32_t)(b->max - hc->nr_inbox);
+	b->room = room_left(b, hc->nr_inbox);
 	hc->inbox = NULL;
 	hc->nr_inbox = 0;
 	return true;
@@ -398,7 +404,7 @@ static bool refill_from_slabs(struct heap *h, struct bin *b, struct heap_class *
 	if (taken == 0)
 		return false;
 	b->head = head;
-	b->room = taken > b->max ? 0 : (int32_t)(b->max - taken);
+	b->room = room_left(b, taken);
 	if (hc->batch < batch_max(b->cls))
 		hc->batch = (uint16_t)(hc->batch * 2u < batch_max(b->cls) ? hc->batch * 2u :
 									    batch_max(b->cls));
@@ -537,17 +543,10 @@ static void settle_bin(struct heap *h, struct bin *b)
 
 		b->ran_dry = false;
 		b->max = (uint16_t)(b->max * 2u < max ? b->max * 2u : max);
-		b->room = length > b->max ? 0 : (int32_t)(b->max - length);
+		b->room = room_left(b, length);
 		return;
 	}
 	give_to_slabs(h, cut_bin(b, b->max / 2u));
-}
-
-void heap_settle(size_t entry)
-{
-	struct bin *b = (struct bin *)(void *)(arena_base() + entry);
-
-	settle_bin(heap_of_bin(b), b);
 }
 
 /* --- frees of other heaps' objects ----------------------------------------------- */
@@ -684,7 +683,7 @@ static void free_object(struct slab *s, struct heap *owner, struct object *o)
 		o->next = b->head;
 		o->key = arena_key();
 		b->head = o;
-		if (--b->room < 0)
+		if (--b->room <= 0)
 			settle_bin(h, b);
 	} else if (likely(h != NULL)) {
 		free_remote(h, slab_bin(s, owner), o);

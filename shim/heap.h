@@ -37,7 +37,7 @@ struct bin {
 	_Atomic uintptr_t owner;
 	uint32_t magic;
 	uint32_t limit; /* with magic: class_is_start() */
-	int32_t room;   /* pushes left before heap_settle() */
+	int32_t room;   /* pushes until heap_free() settles the bin: >= 1 at rest */
 	uint16_t max;   /* length at which the bin is settled */
 	uint8_t cls;
 	bool ran_dry; /* was refilled since it was last settled */
@@ -104,10 +104,6 @@ static inline uintptr_t thread_pointer(void)
 void *heap_malloc(size_t size);
 /* The slow path of free: anything at all. */
 void heap_free(void *p);
-/* The bin of this table entry took one push too many: lets it grow or gives its older half
- * to the slabs. */
-void heap_settle(size_t entry);
-
 /* The thread gives its heap up; later calls borrow one for each operation. */
 void heap_thread_exit(void);
 

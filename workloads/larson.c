@@ -15,7 +15,7 @@
 
 enum {
 	SLOTS = 1000,
-	REPLACEMENTS = 8000000,
+	REPLACEMENTS = 30000000,
 };
 
 struct chain {

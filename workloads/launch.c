@@ -42,12 +42,24 @@ _Noreturn static void fail(const char *what)
 	exit(2);
 }
 
+static void kill_program(void)
+{
+	if (program_group > 0)
+		kill(-(pid_t)program_group, SIGKILL);
+}
+
 static void on_alarm(int signal_number)
 {
 	(void)signal_number;
 	timed_out = 1;
-	if (program_group > 0)
-		kill(-(pid_t)program_group, SIGKILL);
+	kill_program();
+}
+
+/* The program is in a process group of its own and does not hear the terminal. */
+static void on_interrupt(int signal_number)
+{
+	kill_program();
+	_exit(128 + signal_number);
 }
 
 static uint64_t now_ns(void)
@@ -140,6 +152,8 @@ static int trace_to_end(FILE *report, pid_t program, struct rusage *usage)
 
 _Noreturn static void become_program(char *variable, bool traced, char **arguments)
 {
+	signal(SIGINT, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
 	setpgid(0, 0);
 	if (variable && putenv(variable))
 		fail("putenv");
@@ -177,8 +191,9 @@ int main(int argc, char **argv)
 	report = fopen(argv[optind], "we");
 	if (!report)
 		fail(argv[optind]);
-	/* No SA_RESTART is needed: the group is dead when wait4() is called again. */
 	signal(SIGALRM, on_alarm);
+	signal(SIGINT, on_interrupt);
+	signal(SIGTERM, on_interrupt);
 
 	start_ns = now_ns();
 	pid = fork();

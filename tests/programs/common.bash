@@ -114,22 +114,33 @@ proved()
 	traces=(traces/*)
 	[[ -e ${traces[0]} ]] || fail "$program: the loader told nothing"
 	awk -v lib="$PB_PRELOAD" -v program="$program" '
-		FNR == 1 { loaded = bound = elsewhere = 0 }
+		function reset() { loaded = bound = 0; split("", asking); split("", elsewhere) }
+		FNR == 1 { reset() }
 		/generating link map/ && index($0, "file=" lib " ") { loaded = 1 }
+		# PID: binding file ASKING [0] to GIVING [0]: normal symbol `malloc...
 		/binding file .* symbol `(malloc|free)\047/ {
-			if (index($0, " to " lib " "))
+			if ($7 == lib) {
 				bound = 1
-			else if (!index($0, "binding file " lib " "))
-				elsewhere = 1
+				asking[$4] = 1
+			} else if ($4 != lib) {
+				elsewhere[$7] = 1
+			}
 		}
 		/initialize program: / {
 			name = $NF
 			sub(".*/", "", name)
+			# A program that takes the address of malloc may show everybody a stub of
+			# its own for it, which then goes where its own calls go.
+			if ($NF in asking)
+				delete elsewhere[$NF]
+			others = 0
+			for (file in elsewhere)
+				others++
 			if (name == program) {
 				seen++
-				good += loaded && bound && !elsewhere
+				good += loaded && bound && !others
 			}
-			loaded = bound = elsewhere = 0
+			reset()
 		}
 		END { exit !(seen && seen == good) }
 	' "${traces[@]}" || fail "$program: not every process of it takes malloc from $PB_PRELOAD"

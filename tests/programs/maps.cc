@@ -141,7 +141,7 @@ std::uint64_t work(std::uint32_t seed)
 template <int N> struct Chain {
 	static void fall(std::deque<std::string> &seen)
 	{
-		std::string guard(std::size_t(N) * 10, 'x');
+		std::string guard(static_cast<std::size_t>(N) * 10, 'x');
 		try {
 			Chain<N - 1>::fall(seen);
 		} catch (const std::exception &error) {
@@ -153,6 +153,12 @@ template <int N> struct Chain {
 template <> struct Chain<0> {
 	static void fall(std::deque<std::string> &) { throw std::out_of_range("the end"); }
 };
+
+// As a call: a compiler may leave out a new expression whose result is deleted at once.
+[[gnu::noinline]] void take_and_return(std::size_t bytes)
+{
+	::operator delete(::operator new(bytes));
+}
 
 } // namespace
 
@@ -178,7 +184,7 @@ int main()
 	// No such amount exists, and that has to be said in the language's own way.
 	volatile std::size_t huge = std::size_t(1) << 62;
 	try {
-		delete[] new char[huge];
+		take_and_return(huge);
 		std::cout << "?\n";
 	} catch (const std::bad_alloc &) {
 		std::cout << "bad_alloc\n";
@@ -196,7 +202,7 @@ int main()
 			throw std::bad_alloc();
 	});
 	try {
-		delete[] new char[huge];
+		take_and_return(huge);
 	} catch (const std::bad_alloc &) {
 		std::cout << handled << " calls of the new handler\n";
 	}

@@ -6,6 +6,7 @@
 
 socket=$PWD/s
 say() { redis-cli -s "$socket" "$@"; }
+answers() { [[ $(say ping) == PONG ]]; }
 info() { say info "$1" | tr -d '\r' | sed -n "s/^$2://p"; }
 saving_ended() { [[ $(info persistence rdb_bgsave_in_progress) == 0 ]]; }
 rewriting_ended() { [[ $(info persistence aof_rewrite_in_progress) == 0 ]]; }
@@ -14,7 +15,8 @@ begin()
 {
 	serve redis-server --port 0 --unixsocket "$socket" --save '' --dir "$PWD" \
 		--enable-debug-command yes --logfile "$PWD/redis.log" "$@"
-	await 20 say ping || fail 'the server does not answer'
+	# While it still loads its data it answers too, but not so.
+	await 20 answers || fail 'the server does not answer'
 	mapped "$server"
 }
 

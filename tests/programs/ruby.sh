@@ -2,6 +2,6 @@
 # needs: ruby
 . "$PB_HERE/common.bash"
 
-proved "$(basename "$(realpath /usr/bin/ruby)")" ruby --version | grep -o '^ruby'
+proved ruby ruby --version | grep -o '^ruby'
 under ruby "$PB_HERE/ruby.rb"
 maps_have_it maps.ruby

@@ -3,7 +3,7 @@
 # limit: 60
 . "$PB_HERE/common.bash"
 
-# malloc_ENDING OPTION...: a number of operations, not a time, so that both sides do the same.
+# Ended by a number of operations, not by time, so that both sides do the same.
 stress()
 {
 	proved stress-ng stress-ng --verify --metrics-brief --timeout 40 --temp-path "$PWD" \
@@ -14,7 +14,7 @@ stress()
 	! grep -iE 'fail:|error:|skipp|out of memory|killed' stress.out || fail 'it complains'
 }
 
-stress --malloc 2 --malloc-ops 60000 --malloc-bytes 64M --malloc-max 4096
-stress --malloc 1 --malloc-ops 60000 --malloc-bytes 32M --malloc-max 2048 --malloc-pthreads 4
-stress --malloc 1 --malloc-ops 30000 --malloc-bytes 64M --malloc-touch --malloc-thresh 4096 \
-	--malloc-zerofree --malloc-trim
+stress --malloc 2 --malloc-ops 60000 --malloc-bytes 16M --malloc-max 4096
+stress --malloc 1 --malloc-ops 10000 --malloc-bytes 16M --malloc-max 2048 --malloc-pthreads 4
+stress --malloc 1 --malloc-ops 2000 --malloc-bytes 4M --malloc-touch --malloc-thresh 4096 \
+	--malloc-zerofree

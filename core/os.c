@@ -1,0 +1,345 @@
+/*
+ * The operating system: the only caller of mmap, mprotect, madvise, mremap, futex
+ * and the clock.
+ *
+ * Contract of every function here: errno is as it was, nothing allocates, nothing is a
+ * cancellation point, and it works before libc's constructors ran and in a fork child.
+ * What an old kernel or a seccomp filter refuses as advice is ignored; what it refuses
+ * as an operation is tried the older way or answered by an error.
+ *
+ * Where the system's page is larger than ours, ranges are rounded here and nowhere
+ * else: outwards to commit, inwards to purge.
+ */
+#define _GNU_SOURCE /* mremap */
+
+#include "core/core.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Newer than the headers of some systems we are built on. */
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
+#define RESERVE_FLAGS (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
+#define HUGE_BYTES PAGEBLOCK_BYTES
+
+size_t os_page_bytes(void)
+{
+	/* Relaxed: whoever comes first computes the same. */
+	static _Atomic size_t cached;
+	size_t bytes = atomic_load_explicit(&cached, memory_order_relaxed);
+
+	if (unlikely(bytes == 0)) {
+		int saved = errno;
+
+		bytes = (size_t)getauxval(AT_PAGESZ);
+		if (bytes < PAGE_BYTES)
+			bytes = PAGE_BYTES;
+		atomic_store_explicit(&cached, bytes, memory_order_relaxed);
+		errno = saved;
+	}
+	return bytes;
+}
+
+/* [*addr, *addr + *bytes) made larger to whole pages of the system. */
+static void widen(void **addr, size_t *bytes)
+{
+	size_t page = os_page_bytes();
+	uintptr_t from = round_down((uintptr_t)*addr, page);
+	uintptr_t to = round_up((uintptr_t)*addr + *bytes, page);
+
+	*addr = (void *)from;
+	*bytes = to - from;
+}
+
+/* --- address space ------------------------------------------------------------------- */
+
+/* mmap of private zero pages; NULL when it fails. */
+static void *map(void *addr, size_t bytes, int prot, int flags)
+{
+	void *got = mmap(addr, bytes, prot, RESERVE_FLAGS | flags, -1, 0);
+
+	return got == MAP_FAILED ? NULL : got;
+}
+
+/* The aligned part of a larger mapping, the rest given back. */
+static void *map_aligned_slow(size_t bytes, size_t align, int prot)
+{
+	size_t extra = align - os_page_bytes();
+	size_t before;
+	char *got;
+
+	if (bytes > SIZE_MAX - extra)
+		return NULL;
+	got = map(NULL, bytes + extra, prot, 0);
+	if (got == NULL)
+		return NULL;
+	before = round_up((uintptr_t)got, align) - (uintptr_t)got;
+	if (before > 0)
+		(void)munmap(got, before);
+	if (extra > before)
+		(void)munmap(got + before + bytes, extra - before);
+	return got + before;
+}
+
+static void *map_aligned(size_t bytes, size_t align, int prot)
+{
+	char *got;
+
+	bytes = round_up(bytes, os_page_bytes());
+	if (bytes == 0)
+		return NULL;
+	got = map(NULL, bytes, prot, 0);
+	if (got == NULL || ((uintptr_t)got & (align - 1)) == 0)
+		return got;
+	(void)munmap(got, bytes);
+	return map_aligned_slow(bytes, align, prot);
+}
+
+void *os_reserve(size_t bytes, size_t align)
+{
+	int saved = errno;
+	void *got = map_aligned(bytes, align, PROT_NONE);
+
+	errno = saved;
+	return got;
+}
+
+bool os_reserve_at(void *addr, size_t bytes)
+{
+	int saved = errno;
+	void *got = map(addr, bytes, PROT_NONE, MAP_FIXED_NOREPLACE);
+
+	/* Kernels before 4.17 take the address for a hint. */
+	if (got != NULL && got != addr)
+		(void)munmap(got, bytes);
+	errno = saved;
+	return got == addr;
+}
+
+void *os_reserve_readable(size_t bytes, size_t align)
+{
+	int saved = errno;
+	void *got = map_aligned(bytes, align < HUGE_BYTES ? HUGE_BYTES : align, PROT_READ);
+
+	if (got != NULL) {
+		/* mlockall() then fills it with the huge zero page, not with small ones. */
+		(void)madvise(got, bytes, MADV_HUGEPAGE);
+		(void)madvise(got, bytes, MADV_DONTDUMP);
+	}
+	errno = saved;
+	return got;
+}
+
+void os_unreserve(void *addr, size_t bytes)
+{
+	int saved = errno;
+
+	(void)munmap(addr, round_up(bytes, os_page_bytes()));
+	errno = saved;
+}
+
+/* --- memory --------------------------------------------------------------------------- */
+
+int os_commit(void *addr, size_t bytes)
+{
+	int saved = errno;
+	int err;
+
+	widen(&addr, &bytes);
+	err = mprotect(addr, bytes, PROT_READ | PROT_WRITE) == 0 ? 0 : -ENOMEM;
+	errno = saved;
+	return err;
+}
+
+int os_commit_small(void *addr, size_t bytes)
+{
+	widen(&addr, &bytes);
+	os_hugepage(addr, bytes, false);
+	return os_commit(addr, bytes);
+}
+
+void os_uncommit(void *addr, size_t bytes)
+{
+	int saved = errno;
+
+	/* A fresh mapping over it is what drops the accounting too. */
+	if (map(addr, bytes, PROT_NONE, MAP_FIXED) == NULL)
+		(void)mprotect(addr, bytes, PROT_NONE);
+	errno = saved;
+}
+
+void os_hugepage(void *addr, size_t bytes, bool on)
+{
+	int saved = errno;
+
+	(void)madvise(addr, bytes, on ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	errno = saved;
+}
+
+int os_purge(void *addr, size_t bytes)
+{
+	int saved = errno;
+	size_t page = os_page_bytes();
+	uintptr_t from = round_up((uintptr_t)addr, page);
+	uintptr_t to = round_down((uintptr_t)addr + bytes, page);
+	int err = 0;
+
+	if (from < to && madvise((void *)from, to - from, MADV_DONTNEED) != 0)
+		err = -errno;
+	errno = saved;
+	return err;
+}
+
+/* Without MREMAP_DONTUNMAP (before Linux 5.7): the hole that is left is mapped anew. */
+static int move_and_refill(void *dst, void *src, size_t bytes)
+{
+	bool refilled;
+
+	if (mremap(src, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, dst) == MAP_FAILED)
+		return -errno;
+	refilled = map(src, bytes, PROT_READ | PROT_WRITE, MAP_FIXED) != NULL;
+	/* The kernel made sure of the room before it moved; without it the run is lost. */
+	CHECK(refilled);
+	return 0;
+}
+
+/* A move that failed may have unmapped its destination before it found out. */
+static void restore_hole(void *dst, size_t bytes)
+{
+	void *got = map(dst, bytes, PROT_READ | PROT_WRITE, MAP_FIXED_NOREPLACE);
+	bool still_mapped = got != NULL || errno == EEXIST;
+
+	CHECK(still_mapped);
+	if (got != NULL && got != dst)
+		(void)munmap(got, bytes);
+}
+
+int os_move(void *dst, void *src, size_t bytes)
+{
+	int saved = errno;
+	int err = 0;
+
+	if (mremap(src, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, dst) ==
+	    MAP_FAILED) {
+		err = -errno;
+		if (err == -EINVAL || err == -ENOSYS)
+			err = move_and_refill(dst, src, bytes);
+		if (err != 0)
+			restore_hole(dst, bytes);
+	}
+	errno = saved;
+	return err;
+}
+
+/* --- facts ----------------------------------------------------------------------------- */
+
+size_t os_memory_bytes(void)
+{
+	int saved = errno;
+	struct sysinfo info;
+	size_t bytes = (size_t)4 << 30;
+
+	if (sysinfo(&info) == 0)
+		bytes = (size_t)info.totalram * info.mem_unit;
+	errno = saved;
+	return bytes;
+}
+
+size_t os_address_limit(void)
+{
+	int saved = errno;
+	struct rlimit limit;
+	size_t bytes = SIZE_MAX;
+
+	if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+		bytes = (size_t)limit.rlim_cur;
+	errno = saved;
+	return bytes;
+}
+
+size_t os_address_used(void)
+{
+	int saved = errno;
+	size_t pages = 0;
+	char text[32];
+	/* By syscall(): open() and read() of libc are cancellation points. */
+	long fd = syscall(SYS_openat, AT_FDCWD, "/proc/self/statm", O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0) {
+		long len = syscall(SYS_read, fd, text, sizeof(text));
+
+		for (long i = 0; i < len && text[i] >= '0' && text[i] <= '9'; i++)
+			pages = pages * 10 + (size_t)(text[i] - '0');
+		(void)syscall(SYS_close, fd);
+	}
+	errno = saved;
+	return pages * os_page_bytes();
+}
+
+uint64_t os_now_ns(void)
+{
+	int saved = errno;
+	struct timespec now = {0};
+
+	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	errno = saved;
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void os_write_stderr(const char *text, size_t len)
+{
+	int saved = errno;
+
+	while (len > 0) {
+		long done = syscall(SYS_write, STDERR_FILENO, text, len);
+
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done <= 0)
+			break;
+		text += done;
+		len -= (size_t)done;
+	}
+	errno = saved;
+}
+
+/* --- waiting ----------------------------------------------------------------------------- */
+
+void os_futex_wait(_Atomic uint32_t *word, uint32_t value)
+{
+	int saved = errno;
+
+	(void)syscall(SYS_futex, word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
+	errno = saved;
+}
+
+void os_futex_wake(_Atomic uint32_t *word, int nr)
+{
+	int saved = errno;
+
+	(void)syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, nr, NULL, NULL, 0);
+	errno = saved;
+}
+
+void os_yield(void)
+{
+	int saved = errno;
+
+	(void)syscall(SYS_sched_yield);
+	errno = saved;
+}

@@ -1,0 +1,190 @@
+/*
+ * A pageblock: 512 pages, one bit a page, and what the zone knows about them.
+ *
+ * Everything here works on one block and knows neither lists nor zone counters,
+ * so that it can be tested exhaustively.  Merging is implicit: a run is free when
+ * its bits are set.  What makes an allocation cheap is `orders`, a summary with
+ * one byte for each 64-page word, brought up to date only for the words touched.
+ *
+ * Invariants: pageblock_check().  Not guaranteed: that a page whose bit is clear is
+ * really in somebody's hands; it may be in a pcplist, or being purged.
+ */
+#ifndef PB_CORE_PAGEBLOCK_H
+#define PB_CORE_PAGEBLOCK_H
+
+#include "core/core.h"
+
+#define WORD_ORDER 6u
+#define WORD_PAGES (1u << WORD_ORDER)
+#define PAGEBLOCK_WORDS ((unsigned)PAGEBLOCK_PAGES / WORD_PAGES)
+/* The order of a block without a free page. */
+#define ORDER_NONE 0xffu
+/* What the finders answer when there is no such run. */
+#define PAGE_NONE ((unsigned)PAGEBLOCK_PAGES)
+
+/*
+ * All under the zone lock, but for type and isolated, which are written under it
+ * and may be read as a hint without it.  They are bytes of their own, never bit
+ * fields: a store to one cannot undo a store to the other (R7).
+ *
+ * orders, byte w:  .6543210   one bit at most: the largest naturally aligned free
+ *                             order within word w; 0 when the word is used up
+ */
+struct pageblock {
+	uint64_t free[PAGEBLOCK_WORDS];    /* 1: free in the zone */
+	uint64_t dirty[PAGEBLOCK_WORDS];   /* 1: may be resident or not zero */
+	uint64_t purging[PAGEBLOCK_WORDS]; /* 1: off free while madvise runs */
+	struct pageblock *next;            /* ring of its index list */
+	struct pageblock *prev;
+	uint64_t orders;
+	pfn_t pfn;              /* of its first page */
+	uint64_t idle_since_ns; /* valid while wholly free and dirty */
+	uint32_t nr_free;       /* bits set in free */
+	uint32_t nr_dirty;      /* bits set in free and in dirty */
+	uint32_t nr_purging;    /* bits set in purging */
+	uint16_t list;          /* index list it is on, or INDEX_NONE */
+	uint8_t order;          /* largest naturally aligned free order, or ORDER_NONE */
+	uint8_t span;           /* number of its span */
+	_Atomic uint8_t type;
+	_Atomic uint8_t isolated;
+	uint32_t owner; /* whose isolation it is; 0: nobody's */
+};
+
+STATIC_ASSERT(sizeof(struct pageblock) == 256, "sixteen to a page, indexed by a shift");
+STATIC_ASSERT(PAGEBLOCK_WORDS == 8, "orders has a byte for each word");
+
+static inline enum migratetype pageblock_type(const struct pageblock *block)
+{
+	/* Relaxed: stable under the zone lock, and only a hint without it (R4). */
+	return (enum migratetype)atomic_load_explicit(&block->type, memory_order_relaxed);
+}
+
+static inline bool pageblock_isolated(const struct pageblock *block)
+{
+	/* Relaxed: as pageblock_type(). */
+	return atomic_load_explicit(&block->isolated, memory_order_relaxed) != 0;
+}
+
+static inline bool pageblock_whole(const struct pageblock *block)
+{
+	return block->nr_free == PAGEBLOCK_PAGES;
+}
+
+/* --- 512-bit maps --------------------------------------------------------------- */
+
+/* The bits [from, from + n) of one word; n >= 1, from + n <= 64. */
+static inline uint64_t word_mask(unsigned from, unsigned n)
+{
+	return (~(uint64_t)0 >> (64 - n)) << from;
+}
+
+/* Bits set; in registers, because the baseline x86-64 has no instruction for it. */
+static inline unsigned word_count(uint64_t x)
+{
+	x -= (x >> 1) & 0x5555555555555555u;
+	x = (x & 0x3333333333333333u) + ((x >> 2) & 0x3333333333333333u);
+	x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+	return (unsigned)((x * 0x0101010101010101u) >> 56);
+}
+
+void pageblock_bits_set(uint64_t *bits, unsigned from, unsigned n);
+void pageblock_bits_clear(uint64_t *bits, unsigned from, unsigned n);
+/* Whether every bit of [from, from + n) is set; whether none is. */
+bool pageblock_bits_all(const uint64_t *bits, unsigned from, unsigned n);
+bool pageblock_bits_none(const uint64_t *bits, unsigned from, unsigned n);
+unsigned pageblock_bits_count(const uint64_t *bits, unsigned from, unsigned n);
+/* The first bit at or after from that is set, or clear; PAGE_NONE: none. */
+unsigned pageblock_bits_next(const uint64_t *bits, unsigned from, bool set);
+/* The lowest start, a multiple of 2^align_order, of n set bits; PAGE_NONE: none. */
+unsigned pageblock_bits_find(const uint64_t *bits, unsigned n, unsigned align_order);
+
+/* --- orders ---------------------------------------------------------------------- */
+
+/* The byte of `orders` for a word. */
+static inline unsigned word_orders(uint64_t x)
+{
+	if (x == ~(uint64_t)0)
+		return 1u << 6;
+	if (x == 0)
+		return 0;
+	x &= (x >> 1) & 0x5555555555555555u;
+	if (x == 0)
+		return 1u << 0;
+	x &= (x >> 2) & 0x1111111111111111u;
+	if (x == 0)
+		return 1u << 1;
+	x &= (x >> 4) & 0x0101010101010101u;
+	if (x == 0)
+		return 1u << 2;
+	x &= (x >> 8) & 0x0001000100010001u;
+	if (x == 0)
+		return 1u << 3;
+	x &= (x >> 16) & 0x0000000100000001u;
+	return x == 0 ? 1u << 4 : 1u << 5;
+}
+
+/* One bit for each word that is wholly free. */
+static inline unsigned pageblock_free_words(const struct pageblock *block)
+{
+	uint64_t lsb = (block->orders >> WORD_ORDER) & 0x0101010101010101u;
+
+	/* Gathers bit 0 of byte i into bit 56 + i. */
+	return (unsigned)((lsb * 0x0102040810204080u) >> 56);
+}
+
+/* All bits of all bytes of `orders`. */
+static inline unsigned pageblock_orders_any(uint64_t orders)
+{
+	orders |= orders >> 32;
+	orders |= orders >> 16;
+	orders |= orders >> 8;
+	return (unsigned)orders & 0xff;
+}
+
+/* The largest naturally aligned free order, from `orders`; ORDER_NONE: none. */
+static inline unsigned pageblock_largest_order(const struct pageblock *block)
+{
+	unsigned any = pageblock_orders_any(block->orders);
+	unsigned words;
+
+	if (any == 0)
+		return ORDER_NONE;
+	if (any < 1u << WORD_ORDER)
+		return log2_floor(any);
+	words = pageblock_free_words(block);
+	if (words == 0xff)
+		return WORD_ORDER + 3;
+	if ((words & 0x0f) == 0x0f || (words & 0xf0) == 0xf0)
+		return WORD_ORDER + 2;
+	return (words & (words >> 1) & 0x55) != 0 ? WORD_ORDER + 1 : WORD_ORDER;
+}
+
+/*
+ * A free run of 2^order pages, naturally aligned, cut out of the smallest larger run
+ * that will do, as a buddy allocator would.  The block's order must be >= order.
+ */
+unsigned pageblock_find_order(const struct pageblock *block, unsigned order);
+
+/* --- operations on a block --------------------------------------------------------- */
+
+/* Makes a fresh block, all free and clean. */
+void pageblock_init(struct pageblock *block, pfn_t pfn, unsigned span, enum migratetype mt);
+
+/* Takes n free pages: no longer free, and dirty from now on.  Returns how many were dirty. */
+unsigned pageblock_take(struct pageblock *block, unsigned from, unsigned n);
+
+/*
+ * Makes n pages free again; clean: they were never written to.  Returns how many of
+ * them are dirty.  A page that is free already stops the program.
+ */
+unsigned pageblock_put(struct pageblock *block, unsigned from, unsigned n, bool clean);
+
+/* Moves all free pages to purging, so that nobody can have them. */
+void pageblock_purge_begin(struct pageblock *block);
+/* Makes them free again; where done has a bit set they are clean now.  done may be NULL. */
+void pageblock_purge_end(struct pageblock *block, const uint64_t *done);
+
+/* Compares every count and summary with the bitmaps; stops the program when one is wrong. */
+void pageblock_check(const struct pageblock *block);
+
+#endif

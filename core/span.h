@@ -1,0 +1,61 @@
+/*
+ * Spans: contiguous reservations of address space, and the pageblocks in them.
+ */
+#ifndef PB_CORE_SPAN_H
+#define PB_CORE_SPAN_H
+
+#include "core/pageblock.h"
+
+/*
+ *    start                committed end                  end
+ *      |  pageblocks in use     |  reserved, no access     | guard | client | blocks | whole
+ *
+ * What is set before the span is published never changes again; the rest is under the
+ * zone lock, but for nr_committed, which is read without it.
+ */
+struct span {
+	pfn_t start;
+	size_t nr_blocks;
+	struct pageblock *blocks;
+	char *client;
+	uint64_t *whole; /* one bit a block: wholly free, anybody may claim it */
+	char *base;
+	/* Blocks in use.  Release when it grows: publishes their metadata. */
+	_Atomic size_t nr_committed;
+	/* No bit of whole is set below this block. */
+	size_t first_whole;
+};
+
+/* 0 or -ENOMEM: reserves the first span. */
+int span_init(void) MUST_CHECK;
+
+/* The committed block of a page; NULL when it is in none.  Lock-free. */
+struct pageblock *span_block(pfn_t pfn);
+/* The span of a block. */
+struct span *span_of(const struct pageblock *block);
+unsigned span_count(void);
+struct span *span_at(unsigned number);
+
+/* --- under the zone lock --- */
+
+/* The first of nr_blocks consecutive whole blocks, at a multiple of align_blocks; NULL: none. */
+struct pageblock *span_find_whole(size_t nr_blocks, size_t align_blocks);
+/*
+ * Commits what is missing for such a run at the end of a span, or in a new one: the first
+ * block, or NULL when the system gives no more.  New blocks have type mt.
+ */
+struct pageblock *span_grow(size_t nr_blocks, size_t align_blocks, enum migratetype mt);
+/* Commits at least nr_blocks more in this span. */
+bool span_grow_in_place(struct span *span, size_t nr_blocks, enum migratetype mt);
+void span_set_whole(const struct pageblock *block, bool whole);
+
+/* Compares the maps of whole blocks with the blocks. */
+void span_check(const struct span *span);
+
+static inline size_t span_committed(const struct span *span)
+{
+	/* Acquire pairs with the release in span_commit(): the blocks' metadata is there. */
+	return atomic_load_explicit(&span->nr_committed, memory_order_acquire);
+}
+
+#endif

@@ -1,0 +1,96 @@
+/*
+ * Reading the counters, and comparing them with a walk of what they count.
+ */
+#include "core/index.h"
+#include "core/span.h"
+#include "core/zone.h"
+
+static size_t nr_blocks_committed(void)
+{
+	unsigned nr = span_count();
+	size_t nr_blocks = 0;
+
+	for (unsigned i = 0; i < nr; i++)
+		nr_blocks += span_committed(span_at(i));
+	return nr_blocks;
+}
+
+void core_stats_read(struct core_stats *out)
+{
+	uint64_t taken;
+	uint64_t cached;
+
+	zone_lock();
+	*out = (struct core_stats){
+		.total_pages = zone.total_pages,
+		.free_pages = zone.free_pages,
+		.isolated_free_pages = zone.isolated_free_pages,
+		.purging_pages = zone.purging_pages,
+		.dirty_free_pages = zone.dirty_free_pages,
+		.purged_pages = zone.purged_pages,
+		.purge_calls = zone.purge_calls,
+		.nr_blocks = nr_blocks_committed(),
+		.nr_spans = span_count(),
+		.claims = zone.claims,
+		.steals = zone.steals,
+		.grown = zone.grown,
+	};
+	taken = zone.taken_pages;
+	/* Caches change under their own locks: exact when they are at rest, else a snapshot. */
+	cached = pcp_count_all();
+	zone_unlock();
+	out->pcp_pages = cached < taken ? cached : taken;
+	out->allocated_pages = taken - out->pcp_pages;
+}
+
+/* What a walk over all blocks finds. */
+struct walk {
+	uint64_t nr_blocks, total_pages, free_pages, isolated_free_pages;
+	uint64_t purging_pages, dirty_free_pages, nr_listed;
+};
+
+static void walk_span(const struct span *span, struct walk *walk)
+{
+	size_t nr = span_committed(span);
+
+	span_check(span);
+	for (size_t i = 0; i < nr; i++) {
+		const struct pageblock *block = &span->blocks[i];
+
+		pageblock_check(block);
+		walk->nr_blocks++;
+		walk->total_pages += PAGEBLOCK_PAGES;
+		walk->purging_pages += block->nr_purging;
+		walk->dirty_free_pages += block->nr_dirty;
+		walk->nr_listed += block->list != INDEX_NONE;
+		if (pageblock_isolated(block))
+			walk->isolated_free_pages += block->nr_free;
+		else
+			walk->free_pages += block->nr_free;
+		/* On a list exactly when it has something to give. */
+		CHECK((block->list != INDEX_NONE) ==
+		      (block->nr_free > 0 && !pageblock_isolated(block)));
+	}
+}
+
+void core_check(void)
+{
+	struct walk walk = {0};
+	unsigned nr;
+
+	pcp_check_all();
+	zone_lock();
+	nr = span_count();
+	for (unsigned i = 0; i < nr; i++)
+		walk_span(span_at(i), &walk);
+	CHECK_COUNT(walk.nr_listed, index_check());
+	CHECK_COUNT(zone.total_pages, walk.total_pages);
+	CHECK_COUNT(zone.free_pages, walk.free_pages);
+	CHECK_COUNT(zone.isolated_free_pages, walk.isolated_free_pages);
+	CHECK_COUNT(zone.purging_pages, walk.purging_pages);
+	CHECK_COUNT(zone.dirty_free_pages, walk.dirty_free_pages);
+	/* Conservation: nothing lost, nothing invented. */
+	CHECK_COUNT(zone.total_pages, zone.free_pages + zone.isolated_free_pages +
+					      zone.purging_pages + zone.taken_pages);
+	zone_unlock();
+}

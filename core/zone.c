@@ -1,0 +1,412 @@
+/*
+ * The zone: which block serves a request, and the counters.
+ *
+ * A request of up to a block: the fullest block of its type that has a free run of the
+ * rounded-up order; where that would be a clean whole block, a resident whole block of
+ * another type goes first; then whole blocks of other types, growth, fallback.
+ * A longer one: consecutive whole blocks, lowest address first, else growth; the tail of
+ * the last block stays free.  A free is the reverse, block by block, in one critical
+ * section however long the run (R8).
+ *
+ * Invariants: core_check().  Not guaranteed: that a free of pages which sit in a pcplist
+ * is noticed at once; it is when the pcplist gives them back.
+ */
+#include "core/zone.h"
+
+#include "core/fallback.h"
+#include "core/index.h"
+#include "core/span.h"
+
+#include <errno.h>
+
+struct zone zone;
+
+/* How long a refusal by the system is believed while falling back is possible. */
+#define REFUSED_NS ((uint64_t)10 * 1000 * 1000)
+/* How often to wait for others' purges before an allocation fails. */
+#define PURGE_WAITS 10000
+
+static uint64_t refused_until_ns; /* under the zone lock */
+
+int core_init(const struct core_config *config)
+{
+	int err;
+
+	CHECK(config->client_bytes % PAGE_BYTES == 0);
+	zone.config = *config;
+	/* Relaxed: nobody else is there yet. */
+	atomic_store_explicit(&zone.purge_due_ns, UINT64_MAX, memory_order_relaxed);
+	zone_lock();
+	err = span_init();
+	zone_unlock();
+	return err;
+}
+
+/* --- one block ------------------------------------------------------------------------ */
+
+/* Takes [from, from + n) of a block; whether all of it reads as zero. */
+static inline bool take(struct pageblock *block, unsigned from, unsigned n)
+{
+	unsigned nr_dirty = pageblock_take(block, from, n);
+
+	zone.free_pages -= n;
+	zone.taken_pages += n;
+	zone.dirty_free_pages -= nr_dirty;
+	index_update(block);
+	return nr_dirty == 0;
+}
+
+static inline void put(struct pageblock *block, unsigned from, unsigned n, bool clean)
+{
+	zone.dirty_free_pages += pageblock_put(block, from, n, clean);
+	zone.taken_pages -= n;
+	if (unlikely(pageblock_isolated(block)))
+		zone.isolated_free_pages += n;
+	else
+		zone.free_pages += n;
+	if (unlikely(pageblock_whole(block)))
+		zone_idle_locked(block);
+	index_update(block);
+}
+
+void zone_set_type_locked(struct pageblock *block, enum migratetype mt)
+{
+	if (pageblock_type(block) == mt)
+		return;
+	/* Relaxed: as pageblock_type(). */
+	atomic_store_explicit(&block->type, (uint8_t)mt, memory_order_relaxed);
+	zone.claims++;
+	index_update(block);
+}
+
+void zone_set_isolated_locked(struct pageblock *block, bool isolated)
+{
+	if (pageblock_isolated(block) == isolated)
+		return;
+	/* Relaxed: as pageblock_isolated(). */
+	atomic_store_explicit(&block->isolated, isolated, memory_order_relaxed);
+	if (isolated) {
+		zone.free_pages -= block->nr_free;
+		zone.isolated_free_pages += block->nr_free;
+	} else {
+		zone.free_pages += block->nr_free;
+		zone.isolated_free_pages -= block->nr_free;
+		if (pageblock_whole(block))
+			zone_idle_locked(block);
+	}
+	index_update(block);
+}
+
+/* --- allocation within a block ---------------------------------------------------------- */
+
+static bool may_grow(enum migratetype mt)
+{
+	return mt != MIGRATE_CMA;
+}
+
+/* The type has no whole block to use, or only a clean one: what else there is. */
+static NOINLINE struct pageblock *pick_elsewhere(struct pageblock *clean, enum migratetype mt,
+						 unsigned order)
+{
+	struct pageblock *block = NULL;
+	uint64_t now_ns;
+
+	if (mt == MIGRATE_CMA)
+		return clean;
+	block = fallback_claim_whole(mt, true);
+	if (block == NULL)
+		block = clean;
+	if (block == NULL)
+		block = fallback_claim_whole(mt, false);
+	if (block != NULL)
+		return block;
+	now_ns = os_now_ns();
+	if (now_ns >= refused_until_ns) {
+		block = span_grow(1, 1, mt);
+		if (block != NULL)
+			return block;
+		refused_until_ns = now_ns + REFUSED_NS;
+		return fallback_steal(mt, order);
+	}
+	block = fallback_steal(mt, order);
+	return block != NULL ? block : span_grow(1, 1, mt);
+}
+
+static inline struct pageblock *pick(enum migratetype mt, unsigned order)
+{
+	struct pageblock *block = index_fullest(mt, order);
+
+	if (unlikely(block == NULL || (block->order == PAGEBLOCK_ORDER && block->nr_dirty == 0)))
+		return pick_elsewhere(block, mt, order);
+	return block;
+}
+
+/* --- allocation of whole blocks ------------------------------------------------------------ */
+
+static pfn_t alloc_blocks(size_t nr_pages, unsigned align_order, enum migratetype mt, bool *zeroed)
+{
+	size_t nr_blocks = round_up(nr_pages, PAGEBLOCK_PAGES) / PAGEBLOCK_PAGES;
+	size_t align_blocks =
+		align_order > PAGEBLOCK_ORDER ? (size_t)1 << (align_order - PAGEBLOCK_ORDER) : 1;
+	struct pageblock *block;
+	pfn_t first;
+	bool zero = true;
+
+	if (!may_grow(mt))
+		return 0;
+	block = span_find_whole(nr_blocks, align_blocks);
+	if (block == NULL)
+		block = span_grow(nr_blocks, align_blocks, mt);
+	if (block == NULL)
+		return 0;
+	first = block->pfn;
+	for (; nr_pages > 0; block++) {
+		size_t n = nr_pages < PAGEBLOCK_PAGES ? nr_pages : PAGEBLOCK_PAGES;
+
+		zone_set_type_locked(block, mt);
+		zero &= take(block, 0, (unsigned)n);
+		nr_pages -= n;
+	}
+	*zeroed = zero;
+	return first;
+}
+
+/* --- allocation ------------------------------------------------------------------------------ */
+
+pfn_t zone_alloc_locked(size_t nr_pages, unsigned align_order, enum migratetype mt, bool *zeroed)
+{
+	struct pageblock *block;
+	unsigned order, from;
+
+	ASSERT(lock_held(LOCK_ZONE));
+	if (unlikely(nr_pages > PAGEBLOCK_PAGES || align_order > PAGEBLOCK_ORDER))
+		return alloc_blocks(nr_pages, align_order, mt, zeroed);
+	order = log2_ceil(nr_pages);
+	if (order < align_order)
+		order = align_order;
+	block = pick(mt, order);
+	if (unlikely(block == NULL))
+		return 0;
+	if (likely(nr_pages == (size_t)1 << order))
+		from = pageblock_find_order(block, order);
+	else
+		from = pageblock_bits_find(block->free, (unsigned)nr_pages, align_order);
+	*zeroed = take(block, from, (unsigned)nr_pages);
+	return block->pfn + from;
+}
+
+pfn_t zone_alloc_more_locked(struct pageblock *block, unsigned order, bool *zeroed)
+{
+	unsigned from;
+
+	if (block->order == ORDER_NONE || block->order < order || pageblock_isolated(block))
+		return 0;
+	from = pageblock_find_order(block, order);
+	*zeroed = take(block, from, 1u << order);
+	return block->pfn + from;
+}
+
+/*
+ * There is no room: gets back what others hold, once what pcplists cache and then what is
+ * being purged.  Whether it is worth another try.
+ */
+static COLD bool wait_for_pages(unsigned attempt, size_t nr_pages)
+{
+	uint64_t purging;
+
+	if (attempt == 0) {
+		struct core_stats stats;
+
+		core_stats_read(&stats);
+		if (stats.free_pages + stats.pcp_pages + stats.purging_pages < nr_pages)
+			return false;
+		pcp_drain_all();
+		return true;
+	}
+	zone_lock();
+	purging = zone.purging_pages;
+	zone_unlock();
+	if (purging == 0 || attempt > PURGE_WAITS)
+		return false;
+	os_yield();
+	return true;
+}
+
+pfn_t zone_alloc(size_t nr_pages, unsigned align_order, enum migratetype mt, bool *zeroed)
+{
+	bool zero = false;
+	pfn_t pfn;
+
+	ASSERT(nr_pages > 0 && mt < NR_MIGRATETYPES);
+	if (unlikely(nr_pages > (size_t)1 << (ADDRESS_BITS - PAGE_SHIFT) ||
+		     align_order > ADDRESS_BITS - PAGE_SHIFT))
+		return 0;
+	for (unsigned attempt = 0;; attempt++) {
+		zone_lock();
+		pfn = zone_alloc_locked(nr_pages, align_order, mt, &zero);
+		zone_unlock();
+		if (likely(pfn != 0) || !wait_for_pages(attempt, nr_pages))
+			break;
+	}
+	if (zeroed != NULL)
+		*zeroed = zero;
+	return pfn;
+}
+
+/* --- freeing ------------------------------------------------------------------------------------ */
+
+/* The block of a page that must be ours. */
+static inline struct pageblock *block_of(pfn_t pfn)
+{
+	struct pageblock *block = span_block(pfn);
+	bool page_is_ours = block != NULL;
+
+	CHECK(page_is_ours);
+	return block;
+}
+
+/* The run's pages within the block of its first page. */
+static inline unsigned pages_here(const struct pageblock *block, pfn_t pfn, size_t nr_pages)
+{
+	size_t left = PAGEBLOCK_PAGES - (pfn - block->pfn);
+
+	return (unsigned)(nr_pages < left ? nr_pages : left);
+}
+
+void zone_free_locked(pfn_t pfn, size_t nr_pages, bool clean)
+{
+	ASSERT(lock_held(LOCK_ZONE));
+	while (nr_pages > 0) {
+		struct pageblock *block = block_of(pfn);
+		unsigned n = pages_here(block, pfn, nr_pages);
+
+		put(block, (unsigned)(pfn - block->pfn), n, clean);
+		pfn += n;
+		nr_pages -= n;
+	}
+}
+
+void zone_free(pfn_t pfn, size_t nr_pages)
+{
+	CHECK(nr_pages > 0);
+	zone_lock();
+	zone_free_locked(pfn, nr_pages, false);
+	zone_unlock();
+}
+
+void zone_mark_clean(pfn_t pfn, size_t nr_pages)
+{
+	zone_lock();
+	while (nr_pages > 0) {
+		struct pageblock *block = block_of(pfn);
+		unsigned n = pages_here(block, pfn, nr_pages);
+		unsigned from = (unsigned)(pfn - block->pfn);
+		bool pages_are_taken = pageblock_bits_none(block->free, from, n) &&
+				       pageblock_bits_none(block->purging, from, n);
+
+		CHECK(pages_are_taken);
+		pageblock_bits_clear(block->dirty, from, n);
+		pfn += n;
+		nr_pages -= n;
+	}
+	zone_unlock();
+}
+
+/* --- growing a run in place ------------------------------------------------------------------------ */
+
+/* Whether a run of a type may take these pages of a block. */
+static bool can_extend_into(const struct pageblock *block, unsigned n, unsigned from,
+			    enum migratetype mt)
+{
+	enum migratetype other = pageblock_type(block);
+
+	if (pageblock_isolated(block) || !pageblock_bits_all(block->free, from, n))
+		return false;
+	if (other == mt)
+		return true;
+	return pageblock_whole(block) && mt != MIGRATE_CMA && other != MIGRATE_CMA;
+}
+
+/* Whether [pfn, end) is free for the type, growing the span where it is not there yet. */
+static bool extend_prepare(struct span *span, pfn_t pfn, pfn_t end, enum migratetype mt)
+{
+	pfn_t committed_end = span->start + span_committed(span) * PAGEBLOCK_PAGES;
+	pfn_t stop = end < committed_end ? end : committed_end;
+	size_t missing;
+
+	while (pfn < stop) {
+		struct pageblock *block = block_of(pfn);
+		unsigned n = pages_here(block, pfn, stop - pfn);
+
+		if (!can_extend_into(block, n, (unsigned)(pfn - block->pfn), mt))
+			return false;
+		pfn += n;
+	}
+	if (end <= committed_end)
+		return true;
+	missing = round_up(end - committed_end, PAGEBLOCK_PAGES) / PAGEBLOCK_PAGES;
+	return may_grow(mt) && span_grow_in_place(span, missing, mt);
+}
+
+static bool extend_locked(pfn_t pfn, size_t nr_pages, size_t new_nr_pages, bool *zeroed)
+{
+	struct pageblock *block = block_of(pfn + nr_pages - 1);
+	struct span *span = span_of(block);
+	enum migratetype mt = pageblock_type(block);
+	pfn_t at = pfn + nr_pages;
+	pfn_t end = pfn + new_nr_pages;
+	bool page_is_taken =
+		pageblock_bits_none(block->free, (unsigned)(at - 1 - block->pfn), 1);
+
+	CHECK(page_is_taken);
+	if (new_nr_pages > span->nr_blocks * PAGEBLOCK_PAGES ||
+	    end > span->start + span->nr_blocks * PAGEBLOCK_PAGES)
+		return false;
+	if (!extend_prepare(span, at, end, mt))
+		return false;
+	*zeroed = true;
+	while (at < end) {
+		unsigned n;
+
+		block = block_of(at);
+		n = pages_here(block, at, end - at);
+		zone_set_type_locked(block, mt);
+		*zeroed &= take(block, (unsigned)(at - block->pfn), n);
+		at += n;
+	}
+	return true;
+}
+
+bool zone_extend(pfn_t pfn, size_t nr_pages, size_t new_nr_pages, bool *zeroed)
+{
+	bool zero = false;
+	bool done;
+
+	ASSERT(nr_pages > 0 && new_nr_pages >= nr_pages);
+	zone_lock();
+	done = extend_locked(pfn, nr_pages, new_nr_pages, &zero);
+	zone_unlock();
+	if (zeroed != NULL)
+		*zeroed = zero;
+	return done;
+}
+
+/* --- fork --------------------------------------------------------------------------------------------- */
+
+void core_fork_prepare(void)
+{
+	/* Takes the zone lock too, to be sure that it has seen all of them. */
+	pcp_fork_prepare();
+}
+
+void core_fork_parent(void)
+{
+	zone_unlock();
+	pcp_fork_parent();
+}
+
+void core_fork_child(void)
+{
+	lock_reset(&zone.lock);
+	pcp_fork_child();
+}

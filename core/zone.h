@@ -1,0 +1,63 @@
+/*
+ * The zone: the page allocator's one lock, its counters and its policy.
+ * Shared by the files of core that work under the zone lock.
+ */
+#ifndef PB_CORE_ZONE_H
+#define PB_CORE_ZONE_H
+
+#include "core/pageblock.h"
+
+/*
+ * Under the lock, but for purge_due_ns.  What is not here is derived:
+ *   allocated_pages = taken_pages - (what registered pcps say they hold)
+ */
+struct zone {
+	struct lock lock;
+	/* When the oldest idle block is due; UINT64_MAX: none is idle. Relaxed: a hint. */
+	_Atomic uint64_t purge_due_ns;
+	uint64_t taken_pages; /* handed out to pcps and to callers */
+	uint64_t free_pages;
+	uint64_t isolated_free_pages;
+	uint64_t purging_pages;
+	uint64_t dirty_free_pages;
+	uint64_t total_pages;
+	uint64_t purged_pages;
+	uint64_t purge_calls;
+	uint64_t claims;
+	uint64_t steals;
+	uint64_t grown;
+	struct core_config config;
+};
+
+extern struct zone zone;
+
+static inline void zone_lock(void)
+{
+	lock_acquire(&zone.lock, LOCK_ZONE);
+}
+
+static inline void zone_unlock(void)
+{
+	lock_release(&zone.lock, LOCK_ZONE);
+}
+
+/* zone_alloc() without the last resorts that need the lock dropped. */
+pfn_t zone_alloc_locked(size_t nr_pages, unsigned align_order, enum migratetype mt,
+			bool *zeroed);
+/* Another aligned run of 2^order from this block, if it has one; 0: it has not. */
+pfn_t zone_alloc_more_locked(struct pageblock *block, unsigned order, bool *zeroed);
+/* Frees; clean: nobody wrote to these pages since they were handed out zeroed. */
+void zone_free_locked(pfn_t pfn, size_t nr_pages, bool clean);
+/* Changes the type of a block and its place on the lists. */
+void zone_set_type_locked(struct pageblock *block, enum migratetype mt);
+
+/* After a block became wholly free and dirty: it is idle from now on. */
+void zone_idle_locked(struct pageblock *block);
+
+/*
+ * Sets or clears the isolated bit and moves the block's free pages between the
+ * counters.  What isolation will be made of; tests use it directly.
+ */
+void zone_set_isolated_locked(struct pageblock *block, bool isolated);
+
+#endif

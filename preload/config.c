@@ -1,0 +1,119 @@
+/*
+ * Reads PAGEBLOCK_CONF and gives shim its configuration.  Nothing here allocates, and
+ * nothing needs libc to be initialised.
+ */
+#define _GNU_SOURCE
+#include "preload/config.h"
+
+#include "shim/shim.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#define VARIABLE "PAGEBLOCK_CONF"
+#define CONF_MAX 4096u
+
+static struct options options;
+static bool options_ready;
+
+uint64_t config_value(enum option_id which)
+{
+	return options_ready ? options.value[which] : option_info[which].standard;
+}
+
+static void complain(const struct text *line)
+{
+	text_write(line, STDERR_FILENO);
+}
+
+/* Looks for VARIABLE= in a stream of strings that end with '\0', a byte at a time. */
+struct scan {
+	size_t matched; /* bytes of the prefix seen in this string; SIZE_MAX: another one */
+	size_t len;
+	char *value; /* CONF_MAX bytes */
+	bool done;
+};
+
+static void scan_byte(struct scan *s, char c)
+{
+	static const char prefix[] = VARIABLE "=";
+	const size_t whole = sizeof(prefix) - 1;
+
+	if (s->matched == whole) {
+		s->done = c == '\0';
+		if (!s->done && s->len < CONF_MAX - 1)
+			s->value[s->len++] = c;
+	} else if (c == '\0') {
+		s->matched = 0;
+	} else if (s->matched != SIZE_MAX) {
+		s->matched = c == prefix[s->matched] ? s->matched + 1 : SIZE_MAX;
+	}
+}
+
+/* The variable as the process was started with, before libc knows the environment. */
+static const char *initial_environment(void)
+{
+	static char value[CONF_MAX];
+	struct scan scan = { .value = value };
+	char buffer[1024];
+	int fd = open("/proc/self/environ", O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return NULL;
+	while (!scan.done && (n = read(fd, buffer, sizeof(buffer))) > 0) {
+		for (ssize_t i = 0; i < n && !scan.done; i++)
+			scan_byte(&scan, buffer[i]);
+	}
+	close(fd);
+	return scan.done ? value : NULL;
+}
+
+static const char *environment(void)
+{
+	size_t len = strlen(VARIABLE);
+
+	if (environ == NULL)
+		return initial_environment();
+	for (char **e = environ; *e != NULL; e++) {
+		if (strncmp(*e, VARIABLE, len) == 0 && (*e)[len] == '=')
+			return *e + len + 1;
+	}
+	return NULL;
+}
+
+static void read_options(void)
+{
+	/* In a set-uid program the environment is an attacker's. */
+	const char *conf = getauxval(AT_SECURE) != 0 ? NULL : environment();
+
+	options_set_defaults(&options);
+	if (conf != NULL && options_parse(&options, conf, VARIABLE, complain) > 0 &&
+	    options.value[OPT_abort_conf])
+		abort();
+	options_ready = true;
+}
+
+const struct shim_config *shim_config(void)
+{
+	static struct shim_config config;
+
+	read_options();
+	config.reserve_bytes = options.value[OPT_reserve];
+	config.decay_ns = options.value[OPT_decay];
+	switch ((enum option_choice)options.value[OPT_thp]) {
+	case THP_AUTO:
+		config.thp_from_bytes = options.value[OPT_thp_from];
+		break;
+	case THP_ALWAYS:
+		config.thp_from_bytes = 0;
+		break;
+	case THP_NEVER:
+		config.thp_from_bytes = SIZE_MAX;
+		break;
+	}
+	return &config;
+}

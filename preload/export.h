@@ -1,0 +1,19 @@
+/* How preload/ exports: visible here, and named in exports.map. */
+#ifndef PB_PRELOAD_EXPORT_H
+#define PB_PRELOAD_EXPORT_H
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* gcc warns about an alias with fewer attributes than its function; clang does not. */
+#if defined(__clang__)
+#define COPY(function)
+#else
+#define COPY(function) , copy(function)
+#endif
+
+/* Exports another name of a function of the same file. */
+#define ALIAS(name, function)                                                                  \
+	extern __typeof__(function) name;                                                      \
+	EXPORT __typeof__(function) name __attribute__((alias(#function) COPY(function)));
+
+#endif

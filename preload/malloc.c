@@ -1,0 +1,143 @@
+/*
+ * C's allocation functions under their own names, with glibc 2.36's behaviour at the
+ * edges.  malloc and free are the inline fast paths and nothing else.
+ */
+#define _GNU_SOURCE
+#include "preload/export.h"
+#include "shim/fast.h"
+#include "shim/shim.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/auxv.h>
+
+/* Not in the headers of this glibc. */
+void cfree(void *p);
+void free_sized(void *p, size_t size);
+void free_aligned_sized(void *p, size_t align, size_t size);
+
+EXPORT void *malloc(size_t size)
+{
+	return fast_malloc(size);
+}
+ALIAS(__libc_malloc, malloc)
+
+EXPORT void free(void *p)
+{
+	fast_free(p);
+}
+ALIAS(__libc_free, free)
+ALIAS(__libc_cfree, free)
+
+EXPORT void cfree(void *p)
+{
+	fast_free(p);
+}
+
+/* C23: the caller's sizes are a promise that nothing here relies on. */
+EXPORT void free_sized(void *p, size_t size)
+{
+	(void)size;
+	fast_free(p);
+}
+
+EXPORT void free_aligned_sized(void *p, size_t align, size_t size)
+{
+	(void)align;
+	(void)size;
+	fast_free(p);
+}
+
+EXPORT void *calloc(size_t nr, size_t size)
+{
+	return shim_calloc(nr, size);
+}
+ALIAS(__libc_calloc, calloc)
+
+EXPORT void *realloc(void *p, size_t size)
+{
+	return shim_realloc(p, size);
+}
+ALIAS(__libc_realloc, realloc)
+
+static void *no_memory(void)
+{
+	errno = ENOMEM;
+	return NULL;
+}
+
+EXPORT void *reallocarray(void *p, size_t nr, size_t size)
+{
+	size_t nr_bytes;
+
+	if (unlikely(__builtin_mul_overflow(nr, size, &nr_bytes)))
+		return no_memory();
+	return shim_realloc(p, nr_bytes);
+}
+ALIAS(__libc_reallocarray, reallocarray)
+
+/* align: a power of two. */
+static void *aligned(size_t align, size_t size)
+{
+	if (unlikely(align > PTRDIFF_MAX || size > PTRDIFF_MAX - align))
+		return no_memory();
+	return shim_aligned_alloc(align, size);
+}
+
+EXPORT int posix_memalign(void **result, size_t align, size_t size)
+{
+	void *p;
+
+	if (align % sizeof(void *) != 0 || !is_power_of_two(align))
+		return EINVAL;
+	p = aligned(align, size);
+	if (p == NULL)
+		return ENOMEM;
+	*result = p;
+	return 0;
+}
+ALIAS(__posix_memalign, posix_memalign)
+
+/* As in glibc, an alignment that is no power of two is rounded up to one. */
+EXPORT void *memalign(size_t align, size_t size)
+{
+	if (unlikely(align > SIZE_MAX / 2 + 1)) {
+		errno = EINVAL;
+		return NULL;
+	}
+	return aligned(align <= 1 ? 1 : (size_t)1 << log2_ceil(align), size);
+}
+ALIAS(__libc_memalign, memalign)
+
+/* In glibc 2.36 the same function: neither size nor alignment is checked as C11 says. */
+EXPORT void *aligned_alloc(size_t align, size_t size)
+{
+	return memalign(align, size);
+}
+
+static size_t page_bytes(void)
+{
+	return getauxval(AT_PAGESZ);
+}
+
+EXPORT void *valloc(size_t size)
+{
+	return aligned(page_bytes(), size);
+}
+ALIAS(__libc_valloc, valloc)
+
+/* Rounds the size up to whole pages. */
+EXPORT void *pvalloc(size_t size)
+{
+	if (unlikely(size > PTRDIFF_MAX - page_bytes()))
+		return no_memory();
+	return aligned(page_bytes(), round_up(size, page_bytes()));
+}
+ALIAS(__libc_pvalloc, pvalloc)
+
+EXPORT size_t malloc_usable_size(void *p)
+{
+	return shim_usable_size(p);
+}

@@ -1,0 +1,102 @@
+/*
+ * The life of a process and its threads: start, thread exit, fork, exit.
+ *
+ * The library is linked -z initfirst, so start() comes before every other constructor:
+ * its thread key has the lowest number (no allocation in pthread_setspecific, and its
+ * destructor is the first of each round), and of all fork handlers ours take the locks
+ * last and release them first.  Nothing depends on start() having run: allocation
+ * works without it, and the key is made by whoever comes first.
+ */
+#define _GNU_SOURCE
+#include "preload/config.h"
+#include "preload/stats.h"
+#include "shim/shim.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* --- threads ------------------------------------------------------------------ */
+
+/*
+ * Rounds of destructors a thread's heap outlives.  In the first round ours comes first,
+ * so it waits for one more, when everybody else's have run.  Not for the last: a thread
+ * that first allocates in a destructor, in the second round say, would never get
+ * there.  What still allocates or frees later is served without a heap of its own.
+ */
+#define ROUNDS_WAITED 1u
+STATIC_ASSERT(ROUNDS_WAITED + 1 < _POSIX_THREAD_DESTRUCTOR_ITERATIONS, "a round is left");
+
+static pthread_key_t thread_key;
+static pthread_once_t thread_key_once = PTHREAD_ONCE_INIT;
+static bool thread_key_made;
+
+static void thread_ends(void *value)
+{
+	uintptr_t rounds_left = (uintptr_t)value - 1;
+
+	if (rounds_left == 0 || pthread_setspecific(thread_key, (void *)rounds_left) != 0)
+		shim_thread_exit();
+}
+
+static void make_thread_key(void)
+{
+	thread_key_made = pthread_key_create(&thread_key, thread_ends) == 0;
+}
+
+/* Also for the main thread: it may end by pthread_exit() while others go on. */
+void shim_thread_started(void)
+{
+	pthread_once(&thread_key_once, make_thread_key);
+	if (thread_key_made)
+		(void)pthread_setspecific(thread_key, (void *)(uintptr_t)(ROUNDS_WAITED + 1));
+}
+
+/* --- statistics at exit -------------------------------------------------------- */
+
+/*
+ * Many programs close standard error before destructors run, so a second descriptor
+ * is kept; what each refers to is compared before it is written to, since the program
+ * may have closed and reused it.
+ */
+#define KEPT_FD_FROM 200
+
+static int kept_fd = -1;
+static struct stat kept_stat;
+
+static bool is_kept(int fd)
+{
+	struct stat s;
+
+	return fd >= 0 && fstat(fd, &s) == 0 && s.st_dev == kept_stat.st_dev &&
+	       s.st_ino == kept_stat.st_ino;
+}
+
+static void keep_stderr(void)
+{
+	if (fstat(STDERR_FILENO, &kept_stat) == 0)
+		kept_fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, KEPT_FD_FROM);
+}
+
+__attribute__((destructor)) static void end(void)
+{
+	if (!config_value(OPT_stats_print))
+		return;
+	if (is_kept(STDERR_FILENO))
+		stats_write(STDERR_FILENO);
+	else if (is_kept(kept_fd))
+		stats_write(kept_fd);
+}
+
+/* --- start ---------------------------------------------------------------------- */
+
+__attribute__((constructor)) static void start(void)
+{
+	shim_init();
+	pthread_once(&thread_key_once, make_thread_key);
+	(void)pthread_atfork(shim_fork_prepare, shim_fork_parent, shim_fork_child);
+	if (config_value(OPT_stats_print))
+		keep_stderr();
+}

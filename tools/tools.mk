@@ -1,0 +1,47 @@
+# The command-line program, generated documents, installation.
+
+TOOL_OBJ := $(patsubst %.c,$(OBJ)/%.o,tools/pageblock.c preload/options.c preload/text.c)
+
+# New-handlers throw through its functions.
+$(OBJ)/pic/preload/cxx.o: CFLAGS_COMMON += -fexceptions
+
+$(BUILD)/pageblock: $(TOOL_OBJ)
+	$(CC) $(LDFLAGS_COMMON) $(LDFLAGS) -o $@ $(TOOL_OBJ)
+
+# What they contain of the option table and the verbs.
+GENERATED := $(wildcard README.md) doc/man/pageblock.1 doc/man/pageblock.7
+
+.PHONY: generate check-generated uninstall
+generate: $(BUILD)/pageblock
+	tools/generate $< $(GENERATED)
+
+check-generated: $(BUILD)/pageblock
+	tools/generate $< --check $(GENERATED)
+
+# --- installation -----------------------------------------------------------------------
+BINDIR ?= $(PREFIX)/bin
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR ?= $(PREFIX)/share/man
+
+$(BUILD)/pageblock.pc: tools/pageblock.pc.in Makefile FORCE
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' \
+	  -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@VERSION@|$(VERSION)|' $< >$@
+
+.PHONY: FORCE
+FORCE:
+
+install: all $(BUILD)/pageblock.pc
+	install -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(LIBDIR)/pkgconfig' \
+	  '$(DESTDIR)$(INCLUDEDIR)' '$(DESTDIR)$(MANDIR)/man1' '$(DESTDIR)$(MANDIR)/man7'
+	install -m 755 $(BUILD)/pageblock '$(DESTDIR)$(BINDIR)/pageblock'
+	install -m 755 $(BUILD)/libpageblock.so '$(DESTDIR)$(LIBDIR)/libpageblock.so'
+	install -m 644 $(BUILD)/pageblock.pc '$(DESTDIR)$(LIBDIR)/pkgconfig/pageblock.pc'
+	install -m 644 preload/pageblock.h '$(DESTDIR)$(INCLUDEDIR)/pageblock.h'
+	install -m 644 doc/man/pageblock.1 '$(DESTDIR)$(MANDIR)/man1/pageblock.1'
+	install -m 644 doc/man/pageblock.7 '$(DESTDIR)$(MANDIR)/man7/pageblock.7'
+
+uninstall:
+	rm -f '$(DESTDIR)$(BINDIR)/pageblock' '$(DESTDIR)$(LIBDIR)/libpageblock.so' \
+	  '$(DESTDIR)$(LIBDIR)/pkgconfig/pageblock.pc' '$(DESTDIR)$(INCLUDEDIR)/pageblock.h' \
+	  '$(DESTDIR)$(MANDIR)/man1/pageblock.1' '$(DESTDIR)$(MANDIR)/man7/pageblock.7'

@@ -1,0 +1,195 @@
+"""What the benchmark scripts share: finding libraries, running programs, statistics.
+
+Needs nothing but Python's standard library, 3.8 or later.
+"""
+
+import glob
+import math
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+# The peers by the name printed and the library that `ldconfig -p` lists.
+PEERS = {
+    "mimalloc": "libmimalloc.so.2",
+    "jemalloc": "libjemalloc.so.2",
+    "tcmalloc": "libtcmalloc_minimal.so.4",
+}
+SUBJECT = "pageblock"
+BASELINE = "glibc"
+REFERENCE = "mimalloc"
+
+# Settings of other allocators that would make a run something else than the default.
+# The library's own variables are kept: they are how a setting is measured.
+FOREIGN_SETTINGS = ("LD_PRELOAD", "GLIBC_TUNABLES", "MALLOC_", "MIMALLOC_", "TCMALLOC_",
+                    "JE_MALLOC_CONF")
+
+
+class Failure(Exception):
+    """A run that did not do its work: what happened, in a few words."""
+
+
+def say(text=""):
+    print(text, flush=True)
+
+
+def give_up(text):
+    print(f"{os.path.basename(sys.argv[0])}: {text}", file=sys.stderr)
+    sys.exit(2)
+
+
+def find_library(soname):
+    """Path of a shared library of this machine, or None."""
+    ldconfig = shutil.which("ldconfig", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if ldconfig:
+        listed = subprocess.run([ldconfig, "-p"], capture_output=True, text=True, check=False)
+        for line in listed.stdout.splitlines():
+            words = line.split()
+            if words and words[0] == soname and os.path.exists(words[-1]):
+                return words[-1]
+    for pattern in ("/usr/lib/*-linux-gnu/", "/usr/lib64/", "/usr/lib/", "/usr/local/lib/"):
+        for path in sorted(glob.glob(pattern + soname)):
+            return path
+    return None
+
+
+def add_common_options(parser):
+    parser.add_argument("--build", default=os.path.join(HERE, os.pardir, "build"),
+                        metavar="DIR", help="where make put the library and the programs")
+    parser.add_argument("--alloc", action="append", default=[], metavar="NAME=PATH",
+                        help="measure this library (PATH `none` for glibc); may be repeated, "
+                        "and replaces the default list: pageblock, glibc and the peers found")
+    parser.add_argument("--json", metavar="FILE", help="write all figures to FILE too")
+
+
+def chosen_libraries(options):
+    """Names to paths, the path of glibc being None; says which defaults are missing."""
+    libraries = {}
+    for choice in options.alloc:
+        name, separator, path = choice.partition("=")
+        if not separator or not name:
+            give_up(f"--alloc wants NAME=PATH, not {choice!r}")
+        if path != "none" and not os.path.isfile(path):
+            give_up(f"{name}: there is no {path}")
+        libraries[name] = None if path == "none" else os.path.abspath(path)
+    if libraries:
+        return libraries
+
+    own = os.path.abspath(os.path.join(options.build, "libpageblock.so"))
+    if os.path.isfile(own):
+        libraries[SUBJECT] = own
+    else:
+        say(f"left out: {SUBJECT}, which is not built")
+    libraries[BASELINE] = None
+    for name, soname in PEERS.items():
+        path = find_library(soname)
+        if path:
+            libraries[name] = path
+        else:
+            say(f"left out: {name}, because {soname} is not installed")
+    return libraries
+
+
+def program_path(options, name):
+    path = os.path.abspath(os.path.join(options.build, "workloads", name))
+    if not os.access(path, os.X_OK):
+        give_up(f"{name} is not built; run `make workloads` first")
+    return path
+
+
+def clean_environment():
+    return {name: value for name, value in os.environ.items()
+            if not name.startswith(FOREIGN_SETTINGS)}
+
+
+class Launcher:
+    """Runs programs under a library by way of launch.c, whose header says why."""
+
+    def __init__(self, options, limit_s=60):
+        self.program = program_path(options, "launch")
+        self.limit_s = limit_s
+        self.environment = clean_environment()
+        self.directory = tempfile.TemporaryDirectory(prefix="pageblock-bench-")
+
+    def close(self):
+        self.directory.cleanup()
+
+    def run(self, command, library, exact=False):
+        """One run: a dict of wall_s, cpu_s, peak_kib and, if exact, the processes."""
+        report = os.path.join(self.directory.name, "report")
+        arguments = [self.program, "-t", str(self.limit_s)]
+        if library:
+            arguments += ["-e", "LD_PRELOAD=" + library]
+        if exact:
+            arguments += ["-x"]
+        done = subprocess.run(arguments + [report] + command, env=self.environment,
+                              cwd=self.directory.name, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                              text=True, errors="replace", check=False)
+        message = done.stderr.strip().splitlines()[:1]
+        if done.returncode != 0:
+            raise Failure("; ".join(["could not be launched"] + message))
+        result = {"processes": []}
+        with open(report, encoding="utf-8", errors="replace") as lines:
+            for words in map(str.split, lines):
+                if words[0] == "process":
+                    result["processes"].append({
+                        "name": words[1], "resident_kib": int(words[2]),
+                        "anonymous_kib": int(words[3]), "peak_kib": int(words[4])})
+                else:
+                    status = words[1]
+                    result["wall_s"] = int(words[2]) / 1e9
+                    result["cpu_s"] = (int(words[3]) + int(words[4])) / 1e6
+                    result["peak_kib"] = int(words[5])
+        if status == "timeout":
+            raise Failure(f"did not end within {self.limit_s} s")
+        if status != "0":
+            number = int(status)
+            how = f"signal {number - 128}" if number > 128 else f"status {number}"
+            raise Failure("; ".join([f"ended with {how}"] + message))
+        # The dynamic linker only complains when it cannot preload, and goes on without.
+        if message:
+            raise Failure("wrote to standard error: " + message[0])
+        return result
+
+
+def geometric_mean(values):
+    return math.exp(statistics.fmean(map(math.log, values))) if values else float("nan")
+
+
+def quartile_spread(values):
+    """Distance of the quartiles over the median: how far apart like runs are."""
+    if len(values) < 3:
+        return 0.0
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return (high - low) / statistics.median(values)
+
+
+class OtherLoad:
+    """The share of the machine that others use from start to stop."""
+
+    def __init__(self):
+        self.busy_start, self.all_start = self.read()
+        self.own_start = self.own()
+
+    @staticmethod
+    def read():
+        with open("/proc/stat", encoding="ascii") as stat:
+            ticks = [int(word) for word in stat.readline().split()[1:9]]
+        idle = ticks[3] + ticks[4]
+        return sum(ticks) - idle, sum(ticks)
+
+    @staticmethod
+    def own():
+        times = os.times()
+        return sum(times[:4]) * os.sysconf("SC_CLK_TCK")
+
+    def share(self):
+        busy, total = self.read()
+        others = busy - self.busy_start - (self.own() - self.own_start)
+        return max(0.0, others / max(1, total - self.all_start))

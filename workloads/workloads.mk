@@ -1,0 +1,47 @@
+# The benchmarks; the top Makefile includes this.
+#
+#   make bench               all of it, in at most five minutes
+#   make bench-instructions  instructions per malloc+free pair (needs valgrind)
+#   make bench-small         what small processes pay
+#   make workloads           only builds the programs
+#
+# WORKLOADS_FLAGS goes to the scripts (--help tells which there are), for instance
+# make bench-small WORKLOADS_FLAGS='--compiler-runs 1000'. All figures are also left as JSON
+# in $(BUILD)/workloads/.
+
+WORKLOADS_DIR := $(BUILD)/workloads
+WORKLOADS_TIMED := larson xmalloc churn large threads grow fill
+WORKLOADS_PROGRAMS := $(addprefix $(WORKLOADS_DIR)/,pairs launch $(WORKLOADS_TIMED))
+
+# Flags of their own: what is measured must not change with the library's. -fno-builtin,
+# because the compiler removes a malloc whose block it sees freed.
+WORKLOADS_CFLAGS := -std=gnu17 -D_GNU_SOURCE -O2 -fno-builtin -pthread -I. $(WARN)
+
+workloads_instructions = workloads/instructions --build $(BUILD) \
+  --json $(WORKLOADS_DIR)/instructions.json $(WORKLOADS_FLAGS)
+workloads_run = workloads/run --build $(BUILD) --json $(WORKLOADS_DIR)/run.json \
+  --runs 7 --budget 150 $(WORKLOADS_FLAGS)
+workloads_small = workloads/small --build $(BUILD) --json $(WORKLOADS_DIR)/small.json
+
+.PHONY: workloads bench bench-instructions bench-small
+
+workloads: $(WORKLOADS_PROGRAMS)
+
+$(WORKLOADS_DIR)/%: workloads/%.c workloads/workloads.mk
+	@mkdir -p $(@D)
+	$(CC) $(WORKLOADS_CFLAGS) -MMD -MP -MT $@ -MF $@.d -o $@ $<
+
+# One after the other, so that they do not disturb each other; a failure of one does not
+# keep the next from being measured.
+bench: workloads $(BUILD)/libpageblock.so
+	@status=0; \
+	$(workloads_instructions) || status=1; echo; \
+	$(workloads_run) || status=1; echo; \
+	$(workloads_small) --runs 150 --compiler-runs 30 $(WORKLOADS_FLAGS) || status=1; \
+	exit $$status
+
+bench-instructions: workloads $(BUILD)/libpageblock.so
+	$(workloads_instructions)
+
+bench-small: workloads $(BUILD)/libpageblock.so
+	$(workloads_small) $(WORKLOADS_FLAGS)
