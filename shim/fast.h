@@ -37,7 +37,7 @@
 #if defined(__SANITIZE_THREAD__) || PB_DEBUG
 #define FAST_LOAD(object) atomic_load_explicit(&(object), memory_order_relaxed)
 #else
-#define FAST_LOAD(object) (*(__typeof__((void)0, (object)) *)(void *)&(object))
+#define FAST_LOAD(object) (*(const __typeof__((void)0, (object)) *)(uintptr_t)&(object))
 #endif
 
 /*
@@ -66,7 +66,7 @@ static ALWAYS_INLINE void *fast_malloc(size_t size)
 
 	FORGET_C(h);
 	size_t i = h->bin_of_size[size];
-#define BIN ((struct bin *)((char *)h + offsetof(struct heap, bins) + i * (sizeof(struct bin) / 4)))
+#define BIN ((struct bin *)(void *)((char *)h->bins + i * (sizeof(struct bin) / 4)))
 	struct object *o = BIN->head;
 
 	if (unlikely(o == NULL))

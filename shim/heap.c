@@ -619,9 +619,10 @@ static bool chain_has(struct object *chain, const struct object *o, unsigned cls
 		if (slab_heap(s) == NULL || s->cls != cls || (uintptr_t)chain % ALIGN_MIN != 0)
 			return false;
 
-		struct object *next = *(struct object *volatile *)&chain->next;
+		const volatile struct object *o_seen = chain;
+		struct object *next = o_seen->next;
 
-		if (*(volatile uintptr_t *)&chain->key != arena_key())
+		if (o_seen->key != arena_key())
 			return false;
 		chain = next;
 	}

@@ -1,0 +1,29 @@
+/*
+ * A heap profiler as many are written: preloaded before the allocator, finds the next
+ * malloc by dlsym at the first call, and counts.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+
+unsigned long lib_wrap_calls;
+static void *(*next_malloc)(size_t);
+static void (*next_free)(void *);
+
+void *malloc(size_t size)
+{
+	if (next_malloc == NULL) {
+		/* A failing lookup allocates (calloc, which is not wrapped here). */
+		(void)dlsym(RTLD_NEXT, "there_is_no_such_function");
+		*(void **)&next_malloc = dlsym(RTLD_NEXT, "malloc");
+	}
+	lib_wrap_calls++;
+	return next_malloc(size);
+}
+
+void free(void *p)
+{
+	if (next_free == NULL)
+		*(void **)&next_free = dlsym(RTLD_NEXT, "free");
+	next_free(p);
+}
