@@ -14,127 +14,88 @@
 #include "core/span.h"
 #include "core/zone.h"
 
-#define LISTS_PER_ORDER (NR_MIGRATETYPES * INDEX_FULLNESS)
-#define NR_LISTS (INDEX_ORDERS * LISTS_PER_ORDER)
-/* Lists of whole blocks of any type but CMA, which is the last type. */
-#define WHOLE_FIRST (PAGEBLOCK_ORDER * LISTS_PER_ORDER)
-#define WHOLE_LISTS (MIGRATE_CMA * INDEX_FULLNESS)
+/* Rows of whole blocks of any type but CMA, which is the last type. */
+#define WHOLE_FIRST (PAGEBLOCK_ORDER * NR_MIGRATETYPES)
+#define WHOLE_ROWS ((unsigned)MIGRATE_CMA)
 
-STATIC_ASSERT(NR_LISTS < INDEX_NONE, "a list number fits 16 bits");
-STATIC_ASSERT(MIGRATE_CMA == NR_MIGRATETYPES - 1, "WHOLE_LISTS counts on it");
+STATIC_ASSERT(MIGRATE_CMA == NR_MIGRATETYPES - 1, "WHOLE_ROWS counts on it");
 
-static struct pageblock *lists[NR_LISTS];
-static uint32_t masks[NR_MIGRATETYPES][INDEX_ORDERS];
+struct pageblock *index_lists[NR_INDEX_LISTS];
+uint32_t index_masks[2 * INDEX_ROWS];
 
-static inline unsigned list_number(enum migratetype mt, unsigned order, unsigned fullness)
+static inline unsigned row_of(unsigned list)
 {
-	return order * LISTS_PER_ORDER + (unsigned)mt * INDEX_FULLNESS + fullness;
+	return list >> INDEX_SHIFT;
 }
 
-/* The list the block belongs on. */
-static inline unsigned list_of(const struct pageblock *block)
+static inline uint32_t mask_bit(unsigned list)
 {
-	unsigned fullness = block->nr_free >> 5;
-
-	if (unlikely(block->order == ORDER_NONE || pageblock_isolated(block)))
-		return INDEX_NONE;
-	if (fullness == INDEX_IDLE_CLEAN && block->nr_dirty != 0)
-		fullness = INDEX_IDLE_DIRTY;
-	return list_number(pageblock_type(block), block->order, fullness);
-}
-
-static inline uint32_t *mask_of(unsigned list)
-{
-	return &masks[list % LISTS_PER_ORDER / INDEX_FULLNESS][list / LISTS_PER_ORDER];
+	return 1u << (list & ((1u << INDEX_SHIFT) - 1));
 }
 
 static inline bool is_whole_list(unsigned list)
 {
-	return list - WHOLE_FIRST < WHOLE_LISTS;
+	return row_of(list) - WHOLE_FIRST < WHOLE_ROWS;
 }
 
-static void list_remove(struct pageblock *block, unsigned list)
+static inline void list_remove(struct pageblock *block, unsigned list)
 {
-	if (block->next == block) {
-		lists[list] = NULL;
-		*mask_of(list) &= ~(1u << list % INDEX_FULLNESS);
+	struct pageblock *next = block->next;
+
+	if (next == block) {
+		index_lists[list] = NULL;
+		index_masks[row_of(list)] &= ~mask_bit(list);
 		return;
 	}
-	block->next->prev = block->prev;
-	block->prev->next = block->next;
-	if (lists[list] == block)
-		lists[list] = block->next;
+	next->prev = block->prev;
+	block->prev->next = next;
+	if (index_lists[list] == block)
+		index_lists[list] = next;
 }
 
-static void list_add(struct pageblock *block, unsigned list)
+static inline void list_add(struct pageblock *block, unsigned list)
 {
-	struct pageblock *first = lists[list];
+	struct pageblock *first = index_lists[list];
 
+	index_lists[list] = block;
 	if (first == NULL) {
 		block->next = block;
 		block->prev = block;
-		*mask_of(list) |= 1u << list % INDEX_FULLNESS;
-	} else {
-		block->next = first;
-		block->prev = first->prev;
-		first->prev->next = block;
-		first->prev = block;
+		index_masks[row_of(list)] |= mask_bit(list);
+		return;
 	}
-	lists[list] = block;
+	block->next = first;
+	block->prev = first->prev;
+	first->prev->next = block;
+	first->prev = block;
 }
 
-static NOINLINE void index_move(struct pageblock *block, unsigned from, unsigned to)
+void index_move(struct pageblock *block, unsigned list)
 {
-	bool was_whole = is_whole_list(from);
-	bool whole = is_whole_list(to);
+	unsigned was = block->list;
 
-	if (from != INDEX_NONE)
-		list_remove(block, from);
-	if (to != INDEX_NONE)
-		list_add(block, to);
-	block->list = (uint16_t)to;
-	if (was_whole != whole)
-		span_set_whole(block, whole);
-}
-
-void index_update(struct pageblock *block)
-{
-	unsigned list = list_of(block);
-
-	ASSERT(lock_held(LOCK_ZONE));
-	if (list != block->list)
-		index_move(block, block->list, list);
-}
-
-struct pageblock *index_fullest(enum migratetype mt, unsigned order)
-{
-	const uint32_t *mask = masks[mt];
-	uint32_t any = 0;
-	unsigned fullness;
-
-	for (unsigned k = order; k < INDEX_ORDERS; k++)
-		any |= mask[k];
-	if (any == 0)
-		return NULL;
-	fullness = (unsigned)__builtin_ctz(any);
-	/* Equally full: the smallest order keeps the larger runs whole. */
-	while ((mask[order] >> fullness & 1) == 0)
-		order++;
-	return lists[list_number(mt, order, fullness)];
+	if (was != INDEX_NONE)
+		list_remove(block, was);
+	if (list != INDEX_NONE)
+		list_add(block, list);
+	block->list = (uint16_t)list;
+	if (unlikely(is_whole_list(was) != is_whole_list(list)))
+		span_set_whole(block, is_whole_list(list));
 }
 
 struct pageblock *index_emptiest(enum migratetype mt, unsigned order)
 {
 	for (unsigned k = INDEX_ORDERS; k-- > order;)
-		if (masks[mt][k] != 0)
-			return lists[list_number(mt, k, log2_floor(masks[mt][k]))];
+		if (index_masks[k * NR_MIGRATETYPES + mt] != 0)
+			return index_lists[index_list(
+				mt, k, log2_floor(index_masks[k * NR_MIGRATETYPES + mt]))];
 	return NULL;
 }
 
 struct pageblock *index_whole(enum migratetype mt, bool dirty)
 {
-	return lists[list_number(mt, PAGEBLOCK_ORDER,
-				 dirty ? INDEX_IDLE_DIRTY : INDEX_IDLE_CLEAN)];
+	return index_lists[index_list(mt, PAGEBLOCK_ORDER,
+				      dirty ? INDEX_IDLE_DIRTY : INDEX_IDLE_CLEAN)];
 }
 
 struct pageblock *index_oldest_idle(enum migratetype mt)
@@ -148,25 +109,28 @@ size_t index_check(void)
 {
 	size_t nr_blocks = 0;
 
-	for (unsigned list = 0; list < NR_LISTS; list++) {
-		struct pageblock *first = lists[list];
+	for (unsigned list = 0; list < NR_INDEX_LISTS; list++) {
+		struct pageblock *first = index_lists[list];
 		struct pageblock *block = first;
-		bool in_mask = (*mask_of(list) >> list % INDEX_FULLNESS & 1) != 0;
+		bool in_mask = (index_masks[row_of(list)] & mask_bit(list)) != 0;
+		bool idle = list % (1u << INDEX_SHIFT) == INDEX_IDLE_DIRTY;
 
 		CHECK(in_mask == (first != NULL));
 		if (first == NULL)
 			continue;
 		do {
 			CHECK_COUNT(block->list, list);
-			CHECK_COUNT(block->list, list_of(block));
+			CHECK_COUNT(block->list, index_list_of(block));
 			CHECK(block->next->prev == block);
 			/* Newest first: purge takes from the other end. */
-			if (list % INDEX_FULLNESS == INDEX_IDLE_DIRTY && pageblock_whole(block))
+			if (idle && pageblock_whole(block))
 				CHECK(block->next == first ||
 				      block->idle_since_ns >= block->next->idle_since_ns);
 			nr_blocks++;
 			block = block->next;
 		} while (block != first);
 	}
+	for (unsigned row = INDEX_ROWS; row < 2 * INDEX_ROWS; row++)
+		CHECK(index_masks[row] == 0);
 	return nr_blocks;
 }

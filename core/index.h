@@ -13,16 +13,75 @@
  * Fullness is nr_free >> 5.  Wholly free blocks are all alike, so theirs says whether
  * they are resident: dirty ones come first, in the order in which they became idle.
  */
-#define INDEX_FULLNESS 17u
 #define INDEX_IDLE_DIRTY 15u
 #define INDEX_IDLE_CLEAN 16u
 
+/*
+ * A list's number:  order * 4 + type | fullness, 0 to 16
+ *                   15               5 4                 0
+ */
+#define INDEX_SHIFT 5u
+#define INDEX_ROWS (INDEX_ORDERS * NR_MIGRATETYPES)
+#define NR_INDEX_LISTS (INDEX_ROWS << INDEX_SHIFT)
+
+STATIC_ASSERT(NR_MIGRATETYPES == 4, "a row's number is order and type");
+STATIC_ASSERT(NR_INDEX_LISTS < INDEX_NONE, "a list's number fits 16 bits");
+
 /* All under the zone lock. */
 
+extern struct pageblock *index_lists[NR_INDEX_LISTS];
+/* A bit for each list that is not empty.  As many rows again that stay empty, so that
+ * index_fullest() need not know how many there are above an order. */
+extern uint32_t index_masks[2 * INDEX_ROWS];
+
+static inline unsigned index_list(enum migratetype mt, unsigned order, unsigned fullness)
+{
+	return (order * NR_MIGRATETYPES + (unsigned)mt) << INDEX_SHIFT | fullness;
+}
+
+/* The list the block belongs on. */
+static inline unsigned index_list_of(const struct pageblock *block)
+{
+	unsigned fullness = block->nr_free >> 5;
+
+	if (unlikely(block->order == ORDER_NONE || pageblock_isolated(block)))
+		return INDEX_NONE;
+	if (unlikely(fullness == INDEX_IDLE_CLEAN && block->nr_dirty != 0))
+		fullness = INDEX_IDLE_DIRTY;
+	return index_list(pageblock_type(block), block->order, fullness);
+}
+
+void index_move(struct pageblock *block, unsigned list);
+
 /* Puts the block on the list its state asks for. */
-void index_update(struct pageblock *block);
+static inline void index_update(struct pageblock *block)
+{
+	unsigned list = index_list_of(block);
+
+	ASSERT(lock_held(LOCK_ZONE));
+	if (list != block->list)
+		index_move(block, list);
+}
+
 /* The fullest block of the type that has a free run of the order; NULL: none. */
-struct pageblock *index_fullest(enum migratetype mt, unsigned order);
+static inline struct pageblock *index_fullest(enum migratetype mt, unsigned order)
+{
+	unsigned row = order * NR_MIGRATETYPES + (unsigned)mt;
+	const uint32_t *mask = &index_masks[row];
+	/* Orders `order` to 9, and beyond them rows that are always empty. */
+	uint32_t any = mask[0] | mask[4] | mask[8] | mask[12] | mask[16] | mask[20] | mask[24] |
+		       mask[28] | mask[32] | mask[36];
+	unsigned fullness;
+
+	if (unlikely(any == 0))
+		return NULL;
+	fullness = (unsigned)__builtin_ctz(any);
+	/* Equally full: the smallest order keeps the larger runs whole. */
+	while ((index_masks[row] >> fullness & 1) == 0)
+		row += NR_MIGRATETYPES;
+	return index_lists[row << INDEX_SHIFT | fullness];
+}
+
 /* The emptiest block of the type with the largest order, if that is >= order. */
 struct pageblock *index_emptiest(enum migratetype mt, unsigned order);
 /* A wholly free block of the type, the last to become idle; NULL: none. */

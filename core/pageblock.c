@@ -7,8 +7,7 @@
  */
 #include "core/pageblock.h"
 
-/* Bits at multiples of 2^order, order <= WORD_ORDER. */
-static const uint64_t aligned_bits[WORD_ORDER + 1] = {
+const uint64_t pageblock_aligned[WORD_ORDER + 1] = {
 	0xffffffffffffffffu, 0x5555555555555555u, 0x1111111111111111u, 0x0101010101010101u,
 	0x0001000100010001u, 0x0000000100000001u, 0x0000000000000001u,
 };
@@ -141,7 +140,7 @@ unsigned pageblock_bits_find(const uint64_t *bits, unsigned n, unsigned align_or
 		have += step;
 	}
 	for (unsigned i = 0; i < PAGEBLOCK_WORDS; i += stride) {
-		uint64_t x = starts[i] & aligned_bits[in_word];
+		uint64_t x = starts[i] & pageblock_aligned[in_word];
 
 		if (x != 0)
 			return i * WORD_PAGES + (unsigned)__builtin_ctzll(x);
@@ -151,79 +150,26 @@ unsigned pageblock_bits_find(const uint64_t *bits, unsigned n, unsigned align_or
 
 /* --- orders ---------------------------------------------------------------------- */
 
-static inline void orders_update(struct pageblock *block, unsigned word)
+const uint64_t pageblock_lanes[WORD_ORDER + 1] = {
+	0x0000000000000000u, 0x5555555555555555u, 0x7777777777777777u, 0x7f7f7f7f7f7f7f7fu,
+	0x7fff7fff7fff7fffu, 0x7fffffff7fffffffu, 0x7fffffffffffffffu,
+};
+
+/* As within a word: a byte with one bit for each whole word takes its place. */
+unsigned pageblock_find_words(const struct pageblock *block, unsigned order)
 {
-	unsigned shift = word * 8;
-	uint64_t now = word_orders(block->free[word]);
-
-	block->orders = (block->orders & ~((uint64_t)0xff << shift)) | now << shift;
-}
-
-/* The start of a run of 2^order in one word whose largest order is `largest`. */
-static inline unsigned find_in_word(uint64_t x, unsigned order, unsigned largest)
-{
-	unsigned i;
-
-	for (i = 0; i < order; i++)
-		x &= (x >> (1u << i)) & aligned_bits[i + 1];
-	/* x has the starts of all free runs of order i; those without a free buddy go first. */
-	for (; i < largest; i++) {
-		uint64_t pairs = x & (x >> (1u << i)) & aligned_bits[i + 1];
-		uint64_t lone = x & ~(pairs | pairs << (1u << i));
-
-		if (lone != 0)
-			return (unsigned)__builtin_ctzll(lone);
-		x = pairs;
-	}
-	return (unsigned)__builtin_ctzll(x);
-}
-
-/* The same among whole words: a byte with one bit for each takes the place of the word. */
-static unsigned find_words(unsigned words, unsigned order)
-{
+	unsigned words = pageblock_free_words(block);
 	unsigned pairs = words & (words >> 1) & 0x55;
 	unsigned fours = pairs & (pairs >> 2) & 0x11;
-	unsigned lone = 0;
+	unsigned starts = fours;
 
-	switch (order - WORD_ORDER) {
-	case 0:
-		lone = words & ~(pairs | pairs << 1);
-		if (lone == 0)
-			lone = pairs & ~(fours | fours << 2);
-		break;
-	case 1:
-		lone = pairs & ~(fours | fours << 2);
-		break;
-	default:
-		break;
-	}
-	if (lone == 0)
-		lone = fours;
-	return (unsigned)__builtin_ctz(lone) * WORD_PAGES;
-}
-
-unsigned pageblock_find_order(const struct pageblock *block, unsigned order)
-{
-	uint64_t lsb = 0x0101010101010101u;
-	uint64_t fit;
-	unsigned largest, word;
-
-	ASSERT(block->order != ORDER_NONE && block->order >= order);
-	if (order > WORD_ORDER)
-		return order == PAGEBLOCK_ORDER
-			       ? 0
-			       : find_words(pageblock_free_words(block), order);
-	/* Among the words that have the order, the one whose largest is smallest. */
-	fit = block->orders & (lsb * ((0xffu << order) & 0x7f));
-	largest = (unsigned)__builtin_ctz(pageblock_orders_any(fit));
-	if (largest == WORD_ORDER) {
-		unsigned start = find_words(pageblock_free_words(block), WORD_ORDER);
-
-		/* The lowest run of a whole word is its first pages. */
-		return start;
-	}
-	word = (unsigned)__builtin_ctzll((fit >> largest) & lsb) / 8;
-	return word * WORD_PAGES + find_in_word(block->free[word], order, largest);
+	if (order == PAGEBLOCK_ORDER)
+		return 0;
+	if (order <= WORD_ORDER + 1 && (pairs & ~(fours | fours << 2)) != 0)
+		starts = pairs & ~(fours | fours << 2);
+	if (order == WORD_ORDER && (words & ~(pairs | pairs << 1)) != 0)
+		starts = words & ~(pairs | pairs << 1);
+	return (unsigned)__builtin_ctz(starts) * WORD_PAGES;
 }
 
 /* --- operations on a block --------------------------------------------------------- */
@@ -244,80 +190,33 @@ void pageblock_init(struct pageblock *block, pfn_t pfn, unsigned span, enum migr
 	atomic_store_explicit(&block->type, (uint8_t)mt, memory_order_relaxed);
 }
 
-/* How many bits of x, a part of mask which has n: mostly all or none. */
-static inline unsigned count_part(uint64_t x, uint64_t mask, unsigned n)
-{
-	if (x == mask)
-		return n;
-	return x == 0 ? 0 : word_count(x);
-}
-
-static inline unsigned take_word(struct pageblock *block, unsigned word, uint64_t mask,
-				 unsigned n)
-{
-	uint64_t dirty = block->dirty[word] & mask;
-
-	ASSERT((~block->free[word] & mask) == 0);
-	block->free[word] &= ~mask;
-	block->dirty[word] |= mask;
-	orders_update(block, word);
-	return count_part(dirty, mask, n);
-}
-
-unsigned pageblock_take(struct pageblock *block, unsigned from, unsigned n)
+unsigned pageblock_take_words(struct pageblock *block, unsigned from, unsigned n)
 {
 	unsigned nr_dirty = 0;
 
-	block->nr_free -= n;
 	while (n > 0) {
 		unsigned here = first_pages(from, n);
 
-		nr_dirty += take_word(block, from / WORD_PAGES,
-				      word_mask(from % WORD_PAGES, here), here);
+		nr_dirty += pageblock_take_word(block, from / WORD_PAGES,
+						word_mask(from % WORD_PAGES, here), here);
 		from += here;
 		n -= here;
 	}
-	block->nr_dirty -= nr_dirty;
-	block->order = (uint8_t)pageblock_largest_order(block);
-	if (PB_DEBUG >= 2)
-		pageblock_check(block);
 	return nr_dirty;
 }
 
-static inline unsigned put_word(struct pageblock *block, unsigned word, uint64_t mask,
-				unsigned n, bool clean)
-{
-	bool page_is_free = (block->free[word] & mask) != 0;
-
-	CHECK(!page_is_free);
-	if (unlikely(block->nr_purging != 0)) {
-		page_is_free = (block->purging[word] & mask) != 0;
-		CHECK(!page_is_free);
-	}
-	block->free[word] |= mask;
-	if (clean)
-		block->dirty[word] &= ~mask;
-	orders_update(block, word);
-	return count_part(block->dirty[word] & mask, mask, n);
-}
-
-unsigned pageblock_put(struct pageblock *block, unsigned from, unsigned n, bool clean)
+unsigned pageblock_put_words(struct pageblock *block, unsigned from, unsigned n, bool clean)
 {
 	unsigned nr_dirty = 0;
 
-	block->nr_free += n;
 	while (n > 0) {
 		unsigned here = first_pages(from, n);
 
-		nr_dirty += put_word(block, from / WORD_PAGES,
-				     word_mask(from % WORD_PAGES, here), here, clean);
+		nr_dirty += pageblock_put_word(block, from / WORD_PAGES,
+					       word_mask(from % WORD_PAGES, here), here, clean);
 		from += here;
 		n -= here;
 	}
-	block->nr_dirty += nr_dirty;
-	block->order = (uint8_t)pageblock_largest_order(block);
-	if (PB_DEBUG >= 2)
-		pageblock_check(block);
 	return nr_dirty;
 }
 
@@ -346,7 +245,7 @@ void pageblock_purge_end(struct pageblock *block, const uint64_t *done)
 		block->free[i] |= back;
 		block->purging[i] = 0;
 		block->nr_dirty += word_count(block->dirty[i] & back);
-		orders_update(block, i);
+		pageblock_update_word(block, i);
 	}
 	block->nr_free += block->nr_purging;
 	block->nr_purging = 0;

@@ -100,11 +100,33 @@ unsigned pageblock_bits_find(const uint64_t *bits, unsigned n, unsigned align_or
 
 /* --- orders ---------------------------------------------------------------------- */
 
-/* The byte of `orders` for a word. */
+/* The bits of a word at multiples of 2^order, order <= WORD_ORDER. */
+extern const uint64_t pageblock_aligned[WORD_ORDER + 1];
+/* Lanes of 2^order bits, all bits set but the highest of each. */
+extern const uint64_t pageblock_lanes[WORD_ORDER + 1];
+
+/*
+ * The first bits of the naturally aligned runs of 2^order set bits in a word: a lane of
+ * ~x that is zero is the only kind whose highest bit stays clear when the lane's lower
+ * bits are added to all ones.
+ */
+static inline uint64_t word_runs(uint64_t x, unsigned order)
+{
+	uint64_t lane = pageblock_lanes[order];
+	uint64_t used = ~x;
+
+	return ~(((used & lane) + lane) | used | lane) >> ((1u << order) - 1);
+}
+
+/* The byte of `orders` for a word.  From above: slabs and larger runs are the most frequent. */
 static inline unsigned word_orders(uint64_t x)
 {
 	if (x == ~(uint64_t)0)
 		return 1u << 6;
+	if ((uint32_t)x == UINT32_MAX || x >> 32 == UINT32_MAX)
+		return 1u << 5;
+	if (word_runs(x, 4) != 0)
+		return 1u << 4;
 	if (x == 0)
 		return 0;
 	x &= (x >> 1) & 0x5555555555555555u;
@@ -113,14 +135,7 @@ static inline unsigned word_orders(uint64_t x)
 	x &= (x >> 2) & 0x1111111111111111u;
 	if (x == 0)
 		return 1u << 1;
-	x &= (x >> 4) & 0x0101010101010101u;
-	if (x == 0)
-		return 1u << 2;
-	x &= (x >> 8) & 0x0001000100010001u;
-	if (x == 0)
-		return 1u << 3;
-	x &= (x >> 16) & 0x0000000100000001u;
-	return x == 0 ? 1u << 4 : 1u << 5;
+	return (x & (x >> 4) & 0x0101010101010101u) == 0 ? 1u << 2 : 1u << 3;
 }
 
 /* One bit for each word that is wholly free. */
@@ -159,25 +174,140 @@ static inline unsigned pageblock_largest_order(const struct pageblock *block)
 	return (words & (words >> 1) & 0x55) != 0 ? WORD_ORDER + 1 : WORD_ORDER;
 }
 
+/* A run of 2^order >= 64 pages, as below. */
+unsigned pageblock_find_words(const struct pageblock *block, unsigned order);
+
+/* Among starts of free runs of 2^order in a word, one with no free buddy if there is one. */
+static inline unsigned word_lone_run(uint64_t starts, unsigned order, unsigned largest)
+{
+	for (; order < largest; order++) {
+		uint64_t two = starts & (starts >> (1u << order));
+		/* The lower one of two buddies starts at an even multiple. */
+		uint64_t pairs = two & pageblock_aligned[order + 1];
+		uint64_t lone = starts & ~(pairs | pairs << (1u << order));
+
+		if (lone != 0)
+			return (unsigned)__builtin_ctzll(lone);
+		starts = pairs;
+	}
+	return (unsigned)__builtin_ctzll(starts);
+}
+
 /*
  * A free run of 2^order pages, naturally aligned, cut out of the smallest larger run
  * that will do, as a buddy allocator would.  The block's order must be >= order.
  */
-unsigned pageblock_find_order(const struct pageblock *block, unsigned order);
+static inline unsigned pageblock_find_order(const struct pageblock *block, unsigned order)
+{
+	uint64_t lsb = 0x0101010101010101u;
+	uint64_t fit;
+	unsigned largest, word;
+
+	ASSERT(block->order != ORDER_NONE && block->order >= order);
+	if (unlikely(order >= WORD_ORDER))
+		return pageblock_find_words(block, order);
+	/* Among the words that have the order, the one whose largest is smallest. */
+	fit = block->orders & (lsb * ((0xffu << order) & 0x7f));
+	largest = (unsigned)__builtin_ctz(pageblock_orders_any(fit));
+	if (unlikely(largest == WORD_ORDER))
+		return pageblock_find_words(block, WORD_ORDER);
+	word = (unsigned)__builtin_ctzll((fit >> largest) & lsb) / 8;
+	return word * WORD_PAGES +
+	       word_lone_run(word_runs(block->free[word], order), order, largest);
+}
 
 /* --- operations on a block --------------------------------------------------------- */
 
 /* Makes a fresh block, all free and clean. */
 void pageblock_init(struct pageblock *block, pfn_t pfn, unsigned span, enum migratetype mt);
 
+/* How many bits of part, which lies in mask, which has n: mostly all or none. */
+static inline unsigned word_count_part(uint64_t part, uint64_t mask, unsigned n)
+{
+	if (likely(part == mask))
+		return n;
+	return part == 0 ? 0 : word_count(part);
+}
+
+static inline void pageblock_update_word(struct pageblock *block, unsigned word)
+{
+	unsigned shift = word * 8;
+	uint64_t now = word_orders(block->free[word]);
+
+	block->orders = (block->orders & ~((uint64_t)0xff << shift)) | now << shift;
+}
+
+/* One word's part of pageblock_take(), without the counts. */
+static inline unsigned pageblock_take_word(struct pageblock *block, unsigned word,
+					   uint64_t mask, unsigned n)
+{
+	uint64_t dirty = block->dirty[word] & mask;
+
+	ASSERT((~block->free[word] & mask) == 0);
+	block->free[word] &= ~mask;
+	block->dirty[word] |= mask;
+	pageblock_update_word(block, word);
+	return word_count_part(dirty, mask, n);
+}
+
+/* One word's part of pageblock_put(), without the counts. */
+static inline unsigned pageblock_put_word(struct pageblock *block, unsigned word,
+					  uint64_t mask, unsigned n, bool clean)
+{
+	bool page_is_free = (block->free[word] & mask) != 0;
+
+	CHECK(!page_is_free);
+	if (unlikely(block->nr_purging != 0)) {
+		page_is_free = (block->purging[word] & mask) != 0;
+		CHECK(!page_is_free);
+	}
+	block->free[word] |= mask;
+	if (unlikely(clean))
+		block->dirty[word] &= ~mask;
+	pageblock_update_word(block, word);
+	return word_count_part(block->dirty[word] & mask, mask, n);
+}
+
+/* Runs that cross a word. */
+unsigned pageblock_take_words(struct pageblock *block, unsigned from, unsigned n);
+unsigned pageblock_put_words(struct pageblock *block, unsigned from, unsigned n, bool clean);
+
 /* Takes n free pages: no longer free, and dirty from now on.  Returns how many were dirty. */
-unsigned pageblock_take(struct pageblock *block, unsigned from, unsigned n);
+static inline unsigned pageblock_take(struct pageblock *block, unsigned from, unsigned n)
+{
+	unsigned bit = from % WORD_PAGES;
+	unsigned nr_dirty;
+
+	if (likely(bit + n <= WORD_PAGES))
+		nr_dirty = pageblock_take_word(block, from / WORD_PAGES, word_mask(bit, n), n);
+	else
+		nr_dirty = pageblock_take_words(block, from, n);
+	block->nr_free -= n;
+	block->nr_dirty -= nr_dirty;
+	block->order = (uint8_t)pageblock_largest_order(block);
+	return nr_dirty;
+}
 
 /*
  * Makes n pages free again; clean: they were never written to.  Returns how many of
  * them are dirty.  A page that is free already stops the program.
  */
-unsigned pageblock_put(struct pageblock *block, unsigned from, unsigned n, bool clean);
+static inline unsigned pageblock_put(struct pageblock *block, unsigned from, unsigned n,
+				     bool clean)
+{
+	unsigned bit = from % WORD_PAGES;
+	unsigned nr_dirty;
+
+	if (likely(bit + n <= WORD_PAGES))
+		nr_dirty = pageblock_put_word(block, from / WORD_PAGES, word_mask(bit, n), n,
+					      clean);
+	else
+		nr_dirty = pageblock_put_words(block, from, n, clean);
+	block->nr_free += n;
+	block->nr_dirty += nr_dirty;
+	block->order = (uint8_t)pageblock_largest_order(block);
+	return nr_dirty;
+}
 
 /* Moves all free pages to purging, so that nobody can have them. */
 void pageblock_purge_begin(struct pageblock *block);

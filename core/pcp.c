@@ -232,10 +232,8 @@ static unsigned refill_extra(struct pcp *pcp, unsigned order)
 /* The chain is empty: one run for the caller, others for the chain.  pfn << 1 | zeroed or 0. */
 static NOINLINE uint64_t refill(struct pcp *pcp, unsigned order, enum migratetype mt)
 {
-	unsigned list = order * PCP_TYPES + (unsigned)mt;
-	bool zero = false;
-	unsigned extra;
-	pfn_t first;
+	uint64_t runs[BATCH_PAGES];
+	unsigned nr;
 
 	if (pcp->overflowed && pcp->high != 0 && pcp->high < HIGH_MAX) {
 		pcp->high += pcp->high / 2;
@@ -243,31 +241,16 @@ static NOINLINE uint64_t refill(struct pcp *pcp, unsigned order, enum migratetyp
 			pcp->high = HIGH_MAX;
 	}
 	pcp->overflowed = false;
-	extra = refill_extra(pcp, order);
+	nr = refill_extra(pcp, order) + 1;
 	zone_lock();
-	first = zone_alloc_locked((size_t)1 << order, order, mt, &zero);
-	if (first != 0 && extra > 0) {
-		struct pageblock *block = span_block(first);
-		uint64_t more[BATCH_PAGES];
-		unsigned nr = 0;
-		bool more_zero = false;
-
-		/* Others' blocks are not emptied to fill a cache. */
-		while (nr < extra && pageblock_type(block) == mt) {
-			pfn_t pfn = zone_alloc_more_locked(block, order, &more_zero);
-
-			if (pfn == 0)
-				break;
-			more[nr++] = pfn << 1 | more_zero;
-		}
-		zone_unlock();
-		/* So that they are handed out in the order in which they were taken. */
-		while (nr-- > 0)
-			push(pcp, list, more[nr] >> 1, (more[nr] & 1) != 0);
-	} else {
-		zone_unlock();
-	}
-	return first == 0 ? 0 : first << 1 | zero;
+	nr = zone_alloc_bulk_locked(order, mt, nr, runs);
+	zone_unlock();
+	if (nr == 0)
+		return 0;
+	/* Backwards: so that they are handed out in the order in which they were taken. */
+	while (--nr > 0)
+		push(pcp, order * PCP_TYPES + (unsigned)mt, runs[nr] >> 1, (runs[nr] & 1) != 0);
+	return runs[0];
 }
 
 pfn_t pcp_alloc(struct pcp *pcp, unsigned order, enum migratetype mt, bool *zeroed)

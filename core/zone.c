@@ -52,6 +52,8 @@ static inline bool take(struct pageblock *block, unsigned from, unsigned n)
 	zone.free_pages -= n;
 	zone.taken_pages += n;
 	zone.dirty_free_pages -= nr_dirty;
+	if (PB_DEBUG >= 2)
+		pageblock_check(block);
 	index_update(block);
 	return nr_dirty == 0;
 }
@@ -66,6 +68,8 @@ static inline void put(struct pageblock *block, unsigned from, unsigned n, bool 
 		zone.free_pages += n;
 	if (unlikely(pageblock_whole(block)))
 		zone_idle_locked(block);
+	if (PB_DEBUG >= 2)
+		pageblock_check(block);
 	index_update(block);
 }
 
@@ -143,7 +147,8 @@ static inline struct pageblock *pick(enum migratetype mt, unsigned order)
 
 /* --- allocation of whole blocks ------------------------------------------------------------ */
 
-static pfn_t alloc_blocks(size_t nr_pages, unsigned align_order, enum migratetype mt, bool *zeroed)
+static NOINLINE pfn_t alloc_blocks(size_t nr_pages, unsigned align_order,
+				   enum migratetype mt, bool *zeroed)
 {
 	size_t nr_blocks = round_up(nr_pages, PAGEBLOCK_PAGES) / PAGEBLOCK_PAGES;
 	size_t align_blocks =
@@ -173,7 +178,8 @@ static pfn_t alloc_blocks(size_t nr_pages, unsigned align_order, enum migratetyp
 
 /* --- allocation ------------------------------------------------------------------------------ */
 
-pfn_t zone_alloc_locked(size_t nr_pages, unsigned align_order, enum migratetype mt, bool *zeroed)
+static ALWAYS_INLINE pfn_t alloc_locked(size_t nr_pages, unsigned align_order,
+					enum migratetype mt, bool *zeroed)
 {
 	struct pageblock *block;
 	unsigned order, from;
@@ -195,15 +201,32 @@ pfn_t zone_alloc_locked(size_t nr_pages, unsigned align_order, enum migratetype 
 	return block->pfn + from;
 }
 
-pfn_t zone_alloc_more_locked(struct pageblock *block, unsigned order, bool *zeroed)
+unsigned zone_alloc_bulk_locked(unsigned order, enum migratetype mt, unsigned nr, uint64_t *runs)
 {
-	unsigned from;
+	struct pageblock *block;
+	unsigned done = 0;
+	unsigned n = 1u << order;
 
-	if (block->order == ORDER_NONE || block->order < order || pageblock_isolated(block))
+	ASSERT(lock_held(LOCK_ZONE) && order <= PAGEBLOCK_ORDER);
+	block = pick(mt, order);
+	if (unlikely(block == NULL))
 		return 0;
-	from = pageblock_find_order(block, order);
-	*zeroed = take(block, from, 1u << order);
-	return block->pfn + from;
+	/* Others' blocks are not emptied to fill a cache. */
+	if (pageblock_type(block) != mt)
+		nr = 1;
+	do {
+		unsigned from = pageblock_find_order(block, order);
+		unsigned nr_dirty = pageblock_take(block, from, n);
+
+		zone.dirty_free_pages -= nr_dirty;
+		runs[done++] = (block->pfn + from) << 1 | (nr_dirty == 0);
+	} while (done < nr && block->order != ORDER_NONE && block->order >= order);
+	zone.free_pages -= (uint64_t)done << order;
+	zone.taken_pages += (uint64_t)done << order;
+	if (PB_DEBUG >= 2)
+		pageblock_check(block);
+	index_update(block);
+	return done;
 }
 
 /*
@@ -232,6 +255,22 @@ static COLD bool wait_for_pages(unsigned attempt, size_t nr_pages)
 	return true;
 }
 
+/* The first try found no room.  */
+static COLD pfn_t alloc_last_resort(size_t nr_pages, unsigned align_order, enum migratetype mt,
+				    bool *zeroed)
+{
+	for (unsigned attempt = 0; wait_for_pages(attempt, nr_pages); attempt++) {
+		pfn_t pfn;
+
+		zone_lock();
+		pfn = alloc_locked(nr_pages, align_order, mt, zeroed);
+		zone_unlock();
+		if (pfn != 0)
+			return pfn;
+	}
+	return 0;
+}
+
 pfn_t zone_alloc(size_t nr_pages, unsigned align_order, enum migratetype mt, bool *zeroed)
 {
 	bool zero = false;
@@ -241,13 +280,11 @@ pfn_t zone_alloc(size_t nr_pages, unsigned align_order, enum migratetype mt, boo
 	if (unlikely(nr_pages > (size_t)1 << (ADDRESS_BITS - PAGE_SHIFT) ||
 		     align_order > ADDRESS_BITS - PAGE_SHIFT))
 		return 0;
-	for (unsigned attempt = 0;; attempt++) {
-		zone_lock();
-		pfn = zone_alloc_locked(nr_pages, align_order, mt, &zero);
-		zone_unlock();
-		if (likely(pfn != 0) || !wait_for_pages(attempt, nr_pages))
-			break;
-	}
+	zone_lock();
+	pfn = alloc_locked(nr_pages, align_order, mt, &zero);
+	zone_unlock();
+	if (unlikely(pfn == 0))
+		pfn = alloc_last_resort(nr_pages, align_order, mt, &zero);
 	if (zeroed != NULL)
 		*zeroed = zero;
 	return pfn;
@@ -273,7 +310,7 @@ static inline unsigned pages_here(const struct pageblock *block, pfn_t pfn, size
 	return (unsigned)(nr_pages < left ? nr_pages : left);
 }
 
-void zone_free_locked(pfn_t pfn, size_t nr_pages, bool clean)
+static ALWAYS_INLINE void free_locked(pfn_t pfn, size_t nr_pages, bool clean)
 {
 	ASSERT(lock_held(LOCK_ZONE));
 	while (nr_pages > 0) {
@@ -286,11 +323,16 @@ void zone_free_locked(pfn_t pfn, size_t nr_pages, bool clean)
 	}
 }
 
+void zone_free_locked(pfn_t pfn, size_t nr_pages, bool clean)
+{
+	free_locked(pfn, nr_pages, clean);
+}
+
 void zone_free(pfn_t pfn, size_t nr_pages)
 {
 	CHECK(nr_pages > 0);
 	zone_lock();
-	zone_free_locked(pfn, nr_pages, false);
+	free_locked(pfn, nr_pages, false);
 	zone_unlock();
 }
 

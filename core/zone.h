@@ -41,11 +41,12 @@ static inline void zone_unlock(void)
 	lock_release(&zone.lock, LOCK_ZONE);
 }
 
-/* zone_alloc() without the last resorts that need the lock dropped. */
-pfn_t zone_alloc_locked(size_t nr_pages, unsigned align_order, enum migratetype mt,
-			bool *zeroed);
-/* Another aligned run of 2^order from this block, if it has one; 0: it has not. */
-pfn_t zone_alloc_more_locked(struct pageblock *block, unsigned order, bool *zeroed);
+/*
+ * Up to nr naturally aligned runs of 2^order pages from one block; runs[i] gets
+ * pfn << 1 | reads as zero.  Returns how many; 0: there is no room.
+ */
+unsigned zone_alloc_bulk_locked(unsigned order, enum migratetype mt, unsigned nr,
+				uint64_t *runs);
 /* Frees; clean: nobody wrote to these pages since they were handed out zeroed. */
 void zone_free_locked(pfn_t pfn, size_t nr_pages, bool clean);
 /* Changes the type of a block and its place on the lists. */

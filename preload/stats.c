@@ -98,15 +98,8 @@ ALIAS(__libc_mallinfo, mallinfo)
 EXPORT int mallopt(int param, int value)
 {
 	const int mxfast_max = 80 * (int)sizeof(size_t) / 4;
-	const int mmap_threshold_max = 4 * 1024 * 1024 * (int)sizeof(long);
 
-	if (param == M_MXFAST)
-		return value >= 0 && value <= mxfast_max;
-	if (param == M_MMAP_THRESHOLD)
-		return value >= 0 && value <= mmap_threshold_max;
-	if (param == M_ARENA_TEST || param == M_ARENA_MAX)
-		return value > 0;
-	return 1;
+	return param != M_MXFAST || (value >= 0 && value <= mxfast_max);
 }
 ALIAS(__libc_mallopt, mallopt)
 

@@ -8,8 +8,15 @@
 #define LIMIT(b, order)                                                                        \
 	((EXCESS(b) == 0 ? MAGIC(b) : NR_OBJECTS(b, order) * EXCESS(b)) - 1)
 
+#define MAGIC64(b) (UINT64_MAX / (b) + 1)
+#define EXCESS64(b) (MAGIC64(b) * (b)) /* less 2^64, which is not there */
+#define LIMIT64(b, order)                                                                      \
+	((EXCESS64(b) == 0 ? MAGIC64(b) : NR_OBJECTS(b, order) * EXCESS64(b)) - 1)
+
 const struct class_info class_info[NR_CLASSES] = {
-#define CLASS(b, o) { b, NR_OBJECTS(b, o), MAGIC(b), LIMIT(b, o), o, 1u << ((o)-GRANULE_ORDER) },
+#define CLASS(b, o)                                                                            \
+	{ b,          NR_OBJECTS(b, o), MAGIC(b), LIMIT(b, o),                                 \
+	  MAGIC64(b), LIMIT64(b, o),    o,        1u << ((o)-GRANULE_ORDER) },
 #include "shim/classes.def"
 #undef CLASS
 };

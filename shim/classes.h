@@ -26,8 +26,10 @@ enum {
 struct class_info {
 	uint32_t bytes;
 	uint32_t nr_objects; /* in a slab */
-	uint32_t magic;      /* ceil(2^32 / bytes) */
+	uint32_t magic;      /* ceil(2^32 / bytes), for small classes */
 	uint32_t limit;      /* see class_is_start() */
+	uint64_t magic64;    /* ceil(2^64 / bytes), for all */
+	uint64_t limit64;
 	uint8_t order;       /* of a slab */
 	uint8_t nr_granules; /* in a slab */
 };
@@ -59,12 +61,24 @@ static inline bool class_is_start(uint32_t magic, uint32_t limit, uint16_t offse
 	return offset * magic <= limit;
 }
 
-/* The object an offset lies in; small classes by multiplication. */
+/* The same for any class; an offset past the slab's last object is no start. */
+static inline bool class_is_start64(const struct class_info *ci, size_t offset)
+{
+	return offset * ci->magic64 <= ci->limit64;
+}
+
+/* The object an offset lies in. */
 static inline unsigned class_index(const struct class_info *ci, size_t offset)
 {
-	if (likely(ci->nr_granules == 1))
-		return (unsigned)(((uint64_t)offset * ci->magic) >> 32);
-	return (unsigned)((uint32_t)offset / ci->bytes);
+	__extension__ typedef unsigned __int128 wide;
+
+	return (unsigned)((wide)offset * ci->magic64 >> 64);
+}
+
+/* Slabs are naturally aligned: the offset of an address in its slab. */
+static inline size_t class_offset(const struct class_info *ci, const void *p)
+{
+	return (uintptr_t)p & ((PAGE_BYTES << ci->order) - 1);
 }
 
 #endif

@@ -493,7 +493,7 @@ static COLD void *heap_malloc_again(struct heap *h, size_t size)
 	return o == NULL ? NULL : pop(&h->bins[class_of(size)], o);
 }
 
-void *heap_malloc(size_t size)
+static NOINLINE void *malloc_any(size_t size)
 {
 	struct heap *h = heap_enter();
 	void *p = NULL;
@@ -519,6 +519,19 @@ void *heap_malloc(size_t size)
 	}
 	heap_leave(h);
 	return p;
+}
+
+/* Medium objects that the thread has at hand first. */
+void *heap_malloc(size_t size)
+{
+	if (likely(size <= MEDIUM_MAX)) {
+		struct bin *b = &heap_current->bins[class_of(size)];
+		struct object *o = b->head;
+
+		if (likely(o != NULL))
+			return pop(b, o);
+	}
+	return malloc_any(size);
 }
 
 /* --- settle ------------------------------------------------------------------------ */
@@ -696,7 +709,7 @@ static void free_object(struct slab *s, struct heap *owner, struct object *o)
 		heap_leave(h);
 }
 
-void heap_free(void *p)
+static NOINLINE void free_any(void *p)
 {
 	if (p == NULL)
 		return;
@@ -713,6 +726,26 @@ void heap_free(void *p)
 	}
 	slab_check_start(s, p, "free");
 	free_object(s, owner, p);
+}
+
+/* The thread's own medium objects first: all the table has to say is enough for them. */
+void heap_free(void *p)
+{
+	/* Relaxed: as in fast_free(). */
+	uint32_t entry = atomic_load_explicit(arena_entry(p), memory_order_relaxed);
+	struct bin *b = (struct bin *)(void *)(arena_base() + entry);
+	const struct class_info *ci = &class_info[b->cls];
+	struct object *o = p;
+
+	if (entry == 0 || heap_of_bin(b) != heap_current || b->cls < NR_SMALL_CLASSES ||
+	    o->key == arena_key() || !class_is_start64(ci, class_offset(ci, p)) || b->room <= 1) {
+		free_any(p);
+		return;
+	}
+	o->next = b->head;
+	o->key = arena_key();
+	b->head = o;
+	b->room--;
 }
 
 /* --- threads, draining -------------------------------------------------------------------- */

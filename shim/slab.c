@@ -10,7 +10,7 @@ STATIC_ASSERT(sizeof(struct block_client) % CACHE_LINE == 0, "no sharing between
 
 static unsigned index_of(const struct slab *s, const void *p)
 {
-	return class_index(&class_info[s->cls], (size_t)((const char *)p - s->start));
+	return class_index(&class_info[s->cls], class_offset(&class_info[s->cls], p));
 }
 
 struct slab *slab_create(char *start, unsigned cls, struct heap *h)
@@ -22,6 +22,7 @@ struct slab *slab_create(char *start, unsigned cls, struct heap *h)
 	size_t nr_words = (ci->nr_objects + 63) / 64;
 
 	ASSERT(slab_heap(s) == NULL);
+	ASSERT(class_offset(ci, start) == 0);
 	s->start = start;
 	s->bitmap = client->bitmaps[first];
 	s->nr_objects = (uint16_t)ci->nr_objects;

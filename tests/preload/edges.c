@@ -125,11 +125,11 @@ static void realloc_edges(void)
 
 	memset(p, 'x', 100);
 	errno = 0;
-	q = realloc(p, hide((size_t)PTRDIFF_MAX + 1));
+	q = realloc((void *)hide((uintptr_t)p), hide((size_t)PTRDIFF_MAX + 1));
 	printf("realloc to too much: %s %s\n", q == NULL ? "NULL" : "block", error());
 	printf("still there: %d\n", p[0] == 'x' && p[99] == 'x');
 	errno = 0;
-	q = reallocarray(p, hide(SIZE_MAX), 2);
+	q = reallocarray((void *)hide((uintptr_t)p), hide(SIZE_MAX), 2);
 	printf("reallocarray overflow: %s %s\n", q == NULL ? "NULL" : "block", error());
 	printf("still there: %d\n", p[0] == 'x' && p[99] == 'x');
 	errno = 0;
@@ -219,6 +219,7 @@ static void rest(void)
 		{ M_MXFAST, -1 },	      { M_TRIM_THRESHOLD, 0 },	{ M_TRIM_THRESHOLD, -1 },
 		{ M_TOP_PAD, 65536 },	      { M_MMAP_THRESHOLD, 0 },	{ M_MMAP_THRESHOLD, 65536 },
 		{ M_MMAP_THRESHOLD, 32 << 20 }, { M_MMAP_THRESHOLD, (32 << 20) + 1 },
+		{ M_MMAP_THRESHOLD, (1 << 30) },  { M_MMAP_THRESHOLD, -1 },
 		{ M_MMAP_MAX, 0 },	      { M_CHECK_ACTION, 3 },	{ M_PERTURB, 0 },
 		{ M_ARENA_TEST, 1 },	      { M_ARENA_MAX, 1 },	{ M_ARENA_MAX, 0 },
 		{ M_ARENA_TEST, 0 },	      { 12345, 1 },		{ -100, 1 },

@@ -49,7 +49,8 @@ static void *thread_in_child(void *arg)
 	return arg;
 }
 
-static void child(unsigned seed, bool again)
+#pragma GCC diagnostic ignored "-Winfinite-recursion" /* generations end it */
+static void child(unsigned seed, unsigned generations)
 {
 	pthread_t t;
 
@@ -58,12 +59,12 @@ static void child(unsigned seed, bool again)
 	EXPECT(pthread_create(&t, NULL, thread_in_child, NULL) == 0);
 	pthread_join(t, NULL);
 	pb_check();
-	if (again) {
+	if (generations > 1) {
 		pid_t pid = fork();
 		int status;
 
 		if (pid == 0)
-			child(seed + 1, false);
+			child(seed + 1, generations - 1);
 		EXPECT(waitpid(pid, &status, 0) == pid && status == 0);
 	}
 	_exit(0);
@@ -78,7 +79,7 @@ static void *forks(void *arg)
 		int status;
 
 		if (pid == 0)
-			child(seed, i % 4 == 0);
+			child(seed, i % 4 == 0 ? 2 : 1);
 		some_work(seed++, 100);
 		EXPECT(pid > 0 && waitpid(pid, &status, 0) == pid);
 		EXPECT(status == 0);

@@ -20,7 +20,7 @@ extern "C" int cxx_fails_well(std::size_t n)
 	if (operator new(n, std::nothrow) == nullptr)
 		good++;
 	try {
-		operator delete(operator new[](n));
+		operator delete[](operator new[](n));
 	} catch (int) {
 		good++;
 	}

@@ -13,9 +13,9 @@ static void (*next_free)(void *);
 void *malloc(size_t size)
 {
 	if (next_malloc == NULL) {
-		/* A failing lookup allocates (calloc, which is not wrapped here). */
-		(void)dlsym(RTLD_NEXT, "there_is_no_such_function");
 		*(void **)&next_malloc = dlsym(RTLD_NEXT, "malloc");
+		/* A failing lookup allocates: malloc, which is this, calloc and realloc. */
+		(void)dlsym(RTLD_NEXT, "there_is_no_such_function");
 	}
 	lib_wrap_calls++;
 	return next_malloc(size);

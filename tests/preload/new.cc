@@ -1,6 +1,7 @@
 // operator new and delete: all forms, new-handlers, std::bad_alloc.
 #include "tests/preload/test.h"
 
+#include <exception>
 #include <new>
 
 namespace {
@@ -105,9 +106,9 @@ template <class T> void once()
 {
 	T *one = new T, *many = new T[3], *quiet = new (std::nothrow) T;
 
-	EXPECT(reinterpret_cast<std::uintptr_t>(one) % alignof(T) == 0);
-	EXPECT(reinterpret_cast<std::uintptr_t>(many) % alignof(T) == 0);
-	EXPECT(reinterpret_cast<std::uintptr_t>(quiet) % alignof(T) == 0);
+	EXPECT(reinterpret_cast<uintptr_t>(one) % alignof(T) == 0);
+	EXPECT(reinterpret_cast<uintptr_t>(many) % alignof(T) == 0);
+	EXPECT(reinterpret_cast<uintptr_t>(quiet) % alignof(T) == 0);
 	memset(static_cast<void *>(many), 1, 3 * sizeof(T));
 	delete one;
 	delete[] many;
@@ -116,12 +117,8 @@ template <class T> void once()
 
 void deletes()
 {
-	void *null = nullptr;
-	HIDE(null);
-
-	for (void *p : { operator new(10), null }) {
-		operator delete(p);
-	}
+	operator delete(operator new(10));
+	operator delete(nullptr);
 	operator delete(operator new(10), std::size_t(10));
 	operator delete(operator new(10), std::nothrow);
 	operator delete[](operator new[](10));
@@ -133,8 +130,8 @@ void deletes()
 	operator delete[](operator new[](10, wide), wide);
 	operator delete[](operator new[](10, wide), std::size_t(10), wide);
 	operator delete[](operator new[](10, wide), wide, std::nothrow);
-	operator delete[](null, std::nothrow);
-	operator delete(null, wide);
+	operator delete[](nullptr, std::nothrow);
+	operator delete(nullptr, wide);
 	// free takes what new gave.
 	free(operator new(10));
 	free(operator new[](10, wide));
@@ -164,7 +161,7 @@ int main()
 	HIDE(odd);
 	bool caught = false;
 	try {
-		operator new(10, std::align_val_t(odd));
+		operator delete(operator new(10, std::align_val_t(odd)), wide);
 	} catch (const std::bad_alloc &) {
 		caught = true;
 	}

@@ -4,6 +4,9 @@
 
 #include <new>
 
+// The sized forms are left out on purpose.
+#pragma GCC diagnostic ignored "-Wsized-deallocation"
+
 static int news, deletes;
 static bool fail;
 

@@ -36,7 +36,15 @@ stop_servers()
 	[[ -z $pids ]] || kill -KILL $pids 2>/dev/null || :
 }
 
-trap 'fail "line $LINENO: status $? from: ${BASH_COMMAND:0:100}"' ERR
+# unexpected STATUS: fail, naming the line of the test itself that a command failed in.
+unexpected()
+{
+	local line=${BASH_LINENO[-2]} how="status $1"
+	(($1 <= 128)) || how="killed by SIG$(kill -l "$1")"
+	fail "line $line, $how: $(sed -n "${line}{s/^[[:space:]]*//p}" "$0" | cut -c1-120)"
+}
+
+trap 'unexpected $?' ERR
 trap stop_servers EXIT
 trap 'exit 143' HUP INT TERM
 
@@ -83,7 +91,8 @@ ended()
 {
 	local status=0
 	wait "$1" || status=$?
-	((status == 0)) || fail "process ended with status $status"
+	((status <= 128)) || fail "the program was killed by SIG$(kill -l "$status")"
+	((status == 0)) || fail "the program ended with status $status"
 }
 
 # maps_have_it FILE: fail unless this copy of a /proc/PID/maps shows the preloaded file.

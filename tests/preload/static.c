@@ -1,0 +1,5 @@
+/* Linked statically, to see that `pageblock run` says so. */
+int main(void)
+{
+	return 0;
+}

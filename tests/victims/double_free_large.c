@@ -1,0 +1,12 @@
+/* A page run, freed twice. */
+#include "tests/victims/victim.h"
+
+int main(void)
+{
+	void *p = malloc(1 << 20);
+
+	expect_double_free(p, malloc_usable_size(p));
+	free(p);
+	free(hidden(p));
+	return unnoticed();
+}
