@@ -13,11 +13,25 @@
 /* Heaps are committed this many bytes at a time. */
 #define ARENA_CHUNK ((size_t)256 << 10)
 
-char *arena_table;
+/*
+ * What the table is before arena_init(): an entry for NULL that leads to a bin nobody
+ * owns, so that free(NULL) is safe whenever it comes.
+ */
+static struct {
+	uint32_t entry;
+	_Alignas(32) struct bin null_bin;
+} early = { .entry = (uint32_t)ARENA_BYTES + 32 };
+
+char *arena_table = (char *)&early;
 
 static size_t committed;  /* bytes of the arena that can be written */
 static size_t used;       /* bytes of the arena given out */
 static bool windows_only; /* the table is mapped piece by piece */
+/* With windows_only: the parts of the table that are mapped, one for each span. */
+static struct {
+	char *from, *to;
+} windows[SPANS_MAX + 1];
+static unsigned nr_windows;
 
 /*
  * Places for the arena where the kernel puts nothing by itself: far below the
@@ -47,6 +61,8 @@ static int arena_commit_to(size_t bytes)
 
 	if (err == 0)
 		committed = want;
+	else if (windows_only)
+		os_unreserve(arena_base() + committed, want - committed);
 	return err;
 }
 
@@ -79,20 +95,45 @@ int arena_init(void)
 	return arena_commit_to(HEAP_STRIDE);
 }
 
+static bool is_in_window(const char *at)
+{
+	for (unsigned i = 0; i < nr_windows; i++) {
+		if (at >= windows[i].from && at < windows[i].to)
+			return true;
+	}
+	return false;
+}
+
+/* Spans may share a page of the table. */
+static int window_add(char *from, char *to, size_t page)
+{
+	if (nr_windows == SPANS_MAX + 1)
+		return -ENOMEM;
+	for (char *at = from; at < to; at += page) {
+		if (is_in_window(at))
+			continue;
+		if (!os_reserve_at(at, page))
+			return -ENOMEM;
+		if (os_commit_small(at, page) != 0) {
+			os_unreserve(at, page);
+			return -ENOMEM;
+		}
+		/* One page at a time, so that a failure half way forgets nothing. */
+		if (nr_windows > 0 && windows[nr_windows - 1].to == at)
+			windows[nr_windows - 1].to = at + page;
+		else
+			windows[nr_windows].from = at, windows[nr_windows++].to = at + page;
+	}
+	return 0;
+}
+
 int arena_span_added(void *start, size_t nr_bytes)
 {
 	size_t page = os_page_bytes();
 	char *from = (char *)round_down((uintptr_t)arena_entry(start), page);
 	char *to = (char *)round_up((uintptr_t)arena_entry((char *)start + nr_bytes), page);
 
-	if (!windows_only)
-		return os_commit_small(from, (size_t)(to - from));
-	/* Spans may share a page of the table: what is mapped already is ours. */
-	for (char *at = from; at < to; at += page) {
-		if (os_reserve_at(at, page) && os_commit_small(at, page) != 0)
-			return -ENOMEM;
-	}
-	return 0;
+	return windows_only ? window_add(from, to, page) : os_commit_small(from, (size_t)(to - from));
 }
 
 void *arena_new_heap(void)

@@ -34,7 +34,14 @@
  * loads.  Word-sized and aligned, so it cannot tear; a value read twice is harmless
  * in both places it is used.
  */
-#if defined(__SANITIZE_THREAD__) || PB_DEBUG
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define FAST_PATH_CHECKED_FOR_RACES 1
+#endif
+#elif defined(__SANITIZE_THREAD__)
+#define FAST_PATH_CHECKED_FOR_RACES 1
+#endif
+#if defined(FAST_PATH_CHECKED_FOR_RACES)
 #define FAST_LOAD(object) atomic_load_explicit(&(object), memory_order_relaxed)
 #else
 #define FAST_LOAD(object) (*(const __typeof__((void)0, (object)) *)(uintptr_t)&(object))
@@ -99,6 +106,8 @@ static ALWAYS_INLINE void fast_free(void *p)
 	o->next = BIN->head;
 	o->key = (uintptr_t)table;
 	FORGET_A(i);
+	/* Linked before it is the head: a fork may copy the chain in between. */
+	atomic_signal_fence(memory_order_release);
 	BIN->head = o;
 #undef BIN
 	return;

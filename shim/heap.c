@@ -23,8 +23,8 @@
 #define BATCH_OBJECTS_MAX 128u
 /* Heaps left by their threads that keep their caches for the next thread. */
 #define NR_WARM_OWNERLESS 4u
-/* Ownerless heaps a refill looks into for a slab to adopt. */
-#define NR_ADOPT_TRIES 4u
+/* Ownerless heaps a refill looks at, of each kind, for a slab to adopt. */
+#define ADOPT_LOOKS_MAX 64u
 
 struct heap heap_null;
 __thread struct heap *heap_current = &heap_null;
@@ -34,7 +34,9 @@ enum thread_state { THREAD_NEW, THREAD_STARTED, THREAD_EXITING };
 static __thread enum thread_state thread_state;
 
 static struct lock heaps_lock;
-static struct heap *ownerless;         /* stack; under heaps_lock */
+/* Stacks, under heaps_lock: [1] with their caches as the thread left them, [0] without. */
+static struct heap *ownerless[2];
+static unsigned nr_warm; /* in ownerless[1] */
 static _Atomic uint32_t nr_ownerless;  /* written under heaps_lock, read as a hint */
 static struct heap *_Atomic all_heaps; /* grows only; release/acquire publishes the heap */
 static _Atomic uint32_t nr_heaps;
@@ -108,19 +110,22 @@ static struct heap *first_heap(void)
 	return atomic_load_explicit(&all_heaps, memory_order_acquire);
 }
 
-static void push_ownerless_locked(struct heap *h)
+static void push_ownerless_locked(struct heap *h, bool warm)
 {
-	h->next_ownerless = ownerless;
-	ownerless = h;
+	h->next_ownerless = ownerless[warm];
+	ownerless[warm] = h;
+	nr_warm += warm;
 	atomic_fetch_add_explicit(&nr_ownerless, 1, memory_order_relaxed);
 }
 
 static struct heap *pop_ownerless_locked(void)
 {
-	struct heap *h = ownerless;
+	bool warm = ownerless[1] != NULL;
+	struct heap *h = ownerless[warm];
 
 	if (h != NULL) {
-		ownerless = h->next_ownerless;
+		ownerless[warm] = h->next_ownerless;
+		nr_warm -= warm;
 		atomic_fetch_sub_explicit(&nr_ownerless, 1, memory_order_relaxed);
 	}
 	return h;
@@ -157,15 +162,24 @@ static inline struct heap *heap_enter(void)
 
 static void heap_settle_all(struct heap *h);
 
+/* A few heaps stay as they are for the next threads, the others keep nothing. */
 static COLD void heap_detach(struct heap *h)
 {
+	bool warm;
+
 	heap_current = &heap_null;
 	lock_acquire(&heaps_lock, LOCK_HEAPS);
+	warm = nr_warm < NR_WARM_OWNERLESS;
+	if (!warm) {
+		lock_release(&heaps_lock, LOCK_HEAPS);
+		heap_settle_all(h);
+		lock_acquire(&heaps_lock, LOCK_HEAPS);
+	}
 	lock_acquire(&h->lock, LOCK_HEAP);
 	h->ownerless = true;
 	heap_set_owner(h, 0);
 	lock_release(&h->lock, LOCK_HEAP);
-	push_ownerless_locked(h);
+	push_ownerless_locked(h, warm);
 	lock_release(&heaps_lock, LOCK_HEAPS);
 }
 
@@ -235,7 +249,10 @@ static void slab_release(struct heap *h, struct slab *s)
 
 	slab_leaves(h, s);
 	slab_set_heap(s, NULL);
-	pcp_free(&h->pcp, pfn, class_info[s->cls].order);
+	if (h->ownerless)
+		zone_free(pfn, (size_t)1 << class_info[s->cls].order);
+	else
+		pcp_free(&h->pcp, pfn, class_info[s->cls].order);
 }
 
 /* An empty small slab stays when it is all the class has to refill from. */
@@ -247,14 +264,26 @@ static bool slab_is_spare(const struct heap *h, const struct slab *s)
 	       h->classes[s->cls].nr_free > s->nr_objects;
 }
 
-/* False when the object's slab belongs to another heap by now. */
-static bool settle_object(struct heap *h, struct object *o)
+/* Unlocks first: a SIGABRT handler of the program may allocate. */
+static COLD _Noreturn void fatal_in_chain(struct heap *h, enum diagnostic what,
+					  const struct object *o, size_t nr_bytes)
 {
+	lock_release(&h->lock, LOCK_HEAP);
+	diag_fatal(what, "free", o, nr_bytes, o);
+}
+
+/* False when the object's slab belongs to another heap by now. */
+MUST_CHECK static bool settle_object(struct heap *h, struct object *o)
+{
+	if (unlikely(!zone_owns(o)))
+		fatal_in_chain(h, DIAG_CORRUPT, o, 0);
+
 	struct slab *s = slab_of(o);
 
 	if (unlikely(slab_heap(s) != h))
 		return false;
-	slab_put(s, o);
+	if (unlikely(!slab_put(s, o)))
+		fatal_in_chain(h, DIAG_DOUBLE_FREE, o, class_info[s->cls].bytes);
 	h->classes[s->cls].nr_free++;
 	if (slab_is_spare(h, s))
 		slab_release(h, s);
@@ -418,8 +447,6 @@ static bool refill_from_slabs(struct heap *h, struct bin *b, struct heap_class *
  */
 static bool adopt_from(struct heap *h, struct heap *o, unsigned cls, struct object **strays)
 {
-	if (o->classes[cls].nr_slabs == 0)
-		return false;
 	*strays = chain_join(settle_chain(o, cut_bin(&o->bins[cls], 0)), *strays);
 	*strays = chain_join(settle_inbox(o, cls), *strays);
 
@@ -441,12 +468,18 @@ static COLD void adopt_slab(struct heap *h, unsigned cls)
 	bool adopted = false;
 
 	lock_acquire(&heaps_lock, LOCK_HEAPS);
-	struct heap *o = ownerless;
-	for (unsigned i = 0; i < NR_ADOPT_TRIES && o != NULL && !adopted; i++) {
-		lock_acquire(&o->lock, LOCK_HEAP);
-		adopted = adopt_from(h, o, cls, &strays);
-		lock_release(&o->lock, LOCK_HEAP);
-		o = o->next_ownerless;
+	for (unsigned warm = 0; warm < 2 && !adopted; warm++) {
+		unsigned looks = 0;
+
+		for (struct heap *o = ownerless[warm]; o != NULL && !adopted && looks < ADOPT_LOOKS_MAX;
+		     o = o->next_ownerless, looks++) {
+			/* Relaxed and without the lock: a hint. */
+			if (o->classes[cls].nr_slabs == 0)
+				continue;
+			lock_acquire(&o->lock, LOCK_HEAP);
+			adopted = adopt_from(h, o, cls, &strays);
+			lock_release(&o->lock, LOCK_HEAP);
+		}
 	}
 	lock_release(&heaps_lock, LOCK_HEAPS);
 	settle_strays(strays);
@@ -552,7 +585,7 @@ static void settle_bin(struct heap *h, struct bin *b)
 	uint32_t max = bin_max(b->cls);
 
 	if (b->ran_dry && b->max < max) {
-		uint32_t length = (uint32_t)((int32_t)b->max - b->room);
+		uint32_t length = b->max; /* the room is used up */
 
 		b->ran_dry = false;
 		b->max = (uint16_t)(b->max * 2u < max ? b->max * 2u : max);
@@ -564,39 +597,59 @@ static void settle_bin(struct heap *h, struct bin *b)
 
 /* --- frees of other heaps' objects ----------------------------------------------- */
 
-static void deliver(struct outgoing *out)
+static void deliver(struct outgoing *slot)
 {
-	struct bin *b = out->bin;
+	struct bin *b = slot->bin;
 	struct heap *h = heap_of_bin(b);
 	struct heap_class *hc = &h->classes[b->cls];
 	struct object *strays = NULL;
+	struct outgoing out;
 
+	/* Under the lock the chain is in the slot or in the inbox, never in both: a fork
+	 * takes this lock too. */
 	lock_acquire(&h->lock, LOCK_HEAP);
-	out->tail->next = hc->inbox;
-	hc->inbox = out->head;
-	hc->nr_inbox += out->nr;
+	out = *slot;
+	*slot = (struct outgoing){ .bin = NULL };
+	out.tail->next = hc->inbox;
+	hc->inbox = out.head;
+	hc->nr_inbox += out.nr;
 	/* Nobody takes it: free it for real, so that a thread that only frees makes
 	 * nothing grow. */
 	if (h->ownerless || hc->nr_inbox > 2 * bin_max(b->cls))
 		strays = settle_inbox(h, b->cls);
 	lock_release(&h->lock, LOCK_HEAP);
-	*out = (struct outgoing){ .bin = NULL };
 	settle_strays(strays);
 	purge_tick();
 }
 
+/* The slot for a bin, one of two places; makes room when both are taken by others. */
+static struct outgoing *outgoing_slot(struct heap *h, struct bin *theirs)
+{
+	size_t i = (((uintptr_t)theirs >> 5) ^ ((uintptr_t)theirs >> 14)) % NR_OUTGOING;
+	struct outgoing *first = &h->outgoing[i], *second = &h->outgoing[i ^ 1];
+
+	if (first->bin == theirs)
+		return first;
+	if (second->bin == theirs)
+		return second;
+	if (first->bin != NULL && second->bin != NULL)
+		deliver(first->nr > second->nr ? first : second);
+	if (first->bin != NULL)
+		first = second;
+	first->bin = theirs;
+	return first;
+}
+
 static void free_remote(struct heap *h, struct bin *theirs, struct object *o)
 {
-	size_t hash = ((uintptr_t)theirs >> 5) ^ ((uintptr_t)theirs >> 14);
-	struct outgoing *out = &h->outgoing[hash % NR_OUTGOING];
+	struct outgoing *out = outgoing_slot(h, theirs);
 
-	if (out->bin != theirs) {
-		if (out->bin != NULL)
-			deliver(out);
-		*out = (struct outgoing){ .bin = theirs, .tail = o };
-	}
 	o->next = out->head;
 	o->key = arena_key();
+	if (out->head == NULL)
+		out->tail = o;
+	/* A fork may copy the slot between any two stores: see mend_slots(). */
+	atomic_signal_fence(memory_order_release);
 	out->head = o;
 	if (++out->nr >= batch_max(theirs->cls))
 		deliver(out);
@@ -791,34 +844,26 @@ void heap_thread_exit(void)
 	if (h == &heap_null)
 		return;
 	deliver_all(h);
-	/* A few stay as they are for the next threads, the others keep nothing. */
-	if (atomic_load_explicit(&nr_ownerless, memory_order_relaxed) >= NR_WARM_OWNERLESS)
-		heap_settle_all(h);
 	heap_detach(h);
 }
 
-/* Takes ownerless heaps one by one for the calling thread, empties them, puts them back. */
+/* Under the heaps lock nobody takes an ownerless heap: all of it can be settled. */
 static void drain_ownerless(void)
 {
-	struct heap *emptied = NULL, *h;
+	struct object *strays = NULL;
 
-	do {
-		lock_acquire(&heaps_lock, LOCK_HEAPS);
-		h = pop_ownerless_locked();
-		lock_release(&heaps_lock, LOCK_HEAPS);
-		if (h != NULL) {
-			heap_settle_all(h);
-			h->next_ownerless = emptied;
-			emptied = h;
-		}
-	} while (h != NULL);
 	lock_acquire(&heaps_lock, LOCK_HEAPS);
-	while (emptied != NULL) {
-		h = emptied;
-		emptied = h->next_ownerless;
-		push_ownerless_locked(h);
+	for (struct heap *h = first_heap(); h != NULL; h = h->next_all) {
+		if (!h->ownerless)
+			continue;
+		deliver_all(h);
+		lock_acquire(&h->lock, LOCK_HEAP);
+		strays = chain_join(settle_locked(h), strays);
+		lock_release(&h->lock, LOCK_HEAP);
+		pcp_drain(&h->pcp);
 	}
 	lock_release(&heaps_lock, LOCK_HEAPS);
+	settle_strays(strays);
 }
 
 void heap_drain_all(void)
@@ -854,10 +899,39 @@ void heap_fork_parent(void)
 	lock_release(&heaps_lock, LOCK_HEAPS);
 }
 
+/*
+ * What a thread that is gone wrote without a lock may have been copied between any two
+ * stores.  Chains are whole at every moment, because an object is linked before it
+ * becomes the head; all that is said about them is counted again.
+ */
+static void mend_slots(struct heap *h)
+{
+	for (unsigned i = 0; i < NR_OUTGOING; i++) {
+		struct outgoing *out = &h->outgoing[i];
+
+		if (out->bin == NULL || out->head == NULL) {
+			*out = (struct outgoing){ .bin = NULL };
+			continue;
+		}
+		out->nr = 1;
+		for (out->tail = out->head; out->tail->next != NULL; out->tail = out->tail->next)
+			out->nr++;
+	}
+}
+
+static void mend_bins(struct heap *h)
+{
+	for (unsigned cls = 0; cls < NR_CLASSES; cls++) {
+		if (h->bins[cls].room < 1)
+			h->bins[cls].room = 1;
+	}
+}
+
 /* The other threads are gone: their heaps wait for the child's new threads. */
 void heap_fork_child(void)
 {
-	ownerless = NULL;
+	ownerless[0] = ownerless[1] = NULL;
+	nr_warm = 0;
 	atomic_store_explicit(&nr_ownerless, 0, memory_order_relaxed);
 	for (struct heap *h = first_heap(); h != NULL; h = h->next_all) {
 		lock_reset(&h->lock);
@@ -866,8 +940,10 @@ void heap_fork_child(void)
 		if (!h->ownerless) {
 			h->ownerless = true;
 			heap_set_owner(h, 0);
+			mend_slots(h);
+			mend_bins(h);
 		}
-		push_ownerless_locked(h);
+		push_ownerless_locked(h, true);
 	}
 	lock_reset(&heaps_lock);
 }

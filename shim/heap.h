@@ -7,7 +7,7 @@
  * Who writes what: bin.head, bin.room and the outgoing slots belong to the thread
  * that owns the heap; everything else in the second half is under heap.lock.
  *
- * Invariants (heap_check): every object of a slab is live, or set in the slab's
+ * Invariants (heap_check_all, as far as locks let it look): every object of a slab is live, or set in the slab's
  * bitmap, or on exactly one chain (a bin, an inbox, an outgoing slot); nr_free of a
  * slab counts its bitmap; a slab is on the list of its fullness, or on none when it
  * has no free object; the table entry of each of its granules is its heap's bin.
@@ -59,7 +59,7 @@ struct heap_class {
 	struct object *inbox;            /* chain given by other threads */
 	uint32_t nr_inbox;
 	uint32_t nr_slabs;
-	uint32_t nr_free; /* in the bitmaps of all its slabs */
+	uint64_t nr_free; /* in the bitmaps of all its slabs */
 	uint16_t batch;   /* objects for the next refill */
 };
 
@@ -108,7 +108,8 @@ void heap_free(void *p);
 void heap_thread_exit(void);
 
 /* Settles every queue of every heap that can be reached: ownerless heaps wholly, others'
- * inboxes and page caches, the caller's own all. */
+ * inboxes and page caches, the caller's own all.  What other threads have in their bins
+ * and outgoing slots is theirs: at most BIN_BYTES_MAX and BATCH_BYTES_MAX each. */
 void heap_drain_all(void);
 void heap_check_all(void);
 

@@ -40,12 +40,10 @@ void *large_alloc(size_t size, unsigned align_order, bool *zeroed)
 /* What p is instead of a live run's start. */
 static COLD _Noreturn void not_a_run(const void *p, const char *call)
 {
-	uint64_t word = *run_word(p);
+	uint64_t word;
 	const char *page = (const char *)((uintptr_t)p & ~(PAGE_BYTES - 1));
 	struct slab *s = slab_of(p);
 
-	if (page == p && (word & RUN_FREED) != 0)
-		diag_fatal(DIAG_DOUBLE_FREE, call, p, RUN_PAGES(word) * PAGE_BYTES, p);
 	/* A page run may be long: look back for its start, but not for ever. */
 	for (size_t back = 0; back < ((size_t)1 << 18) && zone_owns(page); back++) {
 		word = *run_word(page);
@@ -53,6 +51,9 @@ static COLD _Noreturn void not_a_run(const void *p, const char *call)
 			diag_fatal(DIAG_INTERIOR, call, p, RUN_PAGES(word) * PAGE_BYTES, page);
 		page -= PAGE_BYTES;
 	}
+	word = *run_word(p);
+	if ((uintptr_t)p % PAGE_BYTES == 0 && (word & RUN_FREED) != 0)
+		diag_fatal(DIAG_DOUBLE_FREE, call, p, RUN_PAGES(word) * PAGE_BYTES, p);
 	/* The header of a slab that is gone still says what was there. */
 	if (s->start != NULL && slab_heap(s) == NULL && (const char *)p >= s->start)
 		slab_check_was(s, p);
@@ -102,12 +103,15 @@ static bool move_pages(void *to, void *from, size_t nr_pages)
 static void *alloc_with_room(size_t size)
 {
 	size_t nr_pages = pages_for(size);
+	bool zeroed;
 	pfn_t pfn = 0;
 
 	if (nr_pages >= MOVE_PAGES_MIN)
-		pfn = zone_alloc(nr_pages * 2, 0, MIGRATE_MOVABLE, NULL);
+		pfn = zone_alloc(nr_pages * 2, 0, MIGRATE_MOVABLE, &zeroed);
 	if (pfn == 0)
 		return large_alloc(size, 0, NULL);
+	if (zeroed)
+		zone_mark_clean(pfn + nr_pages, nr_pages);
 	zone_free(pfn + nr_pages, nr_pages);
 	return run_begin(pfn, nr_pages);
 }

@@ -143,7 +143,15 @@ void *shim_realloc(void *p, size_t size)
 	/* Stays unless more than half would be lost. */
 	if (size <= old_bytes && (size >= old_bytes / 2 || old_bytes <= 64))
 		return p;
-	return move(p, old_bytes, size);
+
+	int saved_errno = errno;
+	void *to = move(p, old_bytes, size);
+
+	if (to == NULL && size <= old_bytes) {
+		errno = saved_errno;
+		return p;
+	}
+	return to;
 }
 
 /* The smallest class of at least size bytes whose objects are all aligned to align. */
@@ -166,7 +174,7 @@ void *shim_aligned_alloc(size_t align, size_t size)
 		if (cls < NR_CLASSES)
 			return fast_malloc(class_info[cls].bytes);
 	}
-	if (size > PTRDIFF_MAX - align)
+	if (align > PTRDIFF_MAX || size > PTRDIFF_MAX - align)
 		return no_memory();
 	shim_init();
 
@@ -202,7 +210,9 @@ void shim_stats_read(struct shim_stats *out)
 	shim_init();
 	heap_stats_add(out);
 	core_stats_read(&core);
-	out->large_bytes = core.allocated_pages * PAGE_BYTES - out->slab_bytes;
+	/* The two were not read at one moment. */
+	out->large_bytes = core.allocated_pages * PAGE_BYTES;
+	out->large_bytes -= out->slab_bytes < out->large_bytes ? out->slab_bytes : out->large_bytes;
 	out->live_bytes += out->large_bytes;
 	out->committed_bytes = core.total_pages * PAGE_BYTES;
 	out->dirty_free_bytes = core.dirty_free_pages * PAGE_BYTES;

@@ -85,17 +85,18 @@ unsigned slab_take(struct slab *s, unsigned want, struct object **head, struct o
 	return taken;
 }
 
-void slab_put(struct slab *s, struct object *o)
+bool slab_put(struct slab *s, struct object *o)
 {
 	unsigned i = index_of(s, o);
 	uint64_t bit = (uint64_t)1 << (i % 64);
 
 	CHECK(i < s->nr_objects);
 	if (unlikely((s->bitmap[i / 64] & bit) != 0))
-		diag_fatal(DIAG_DOUBLE_FREE, "free", o, class_info[s->cls].bytes, o);
+		return false;
 	s->bitmap[i / 64] |= bit;
 	s->summary |= (uint64_t)1 << (i / 64);
 	s->nr_free++;
+	return true;
 }
 
 void slab_check_start(const struct slab *s, const void *p, const char *call)

@@ -92,8 +92,8 @@ void slab_set_heap(struct slab *s, struct heap *h);
  */
 unsigned slab_take(struct slab *s, unsigned want, struct object **head, struct object **tail);
 
-/* The object becomes free in the bitmap; a second time stops the program. */
-void slab_put(struct slab *s, struct object *o);
+/* The object becomes free in the bitmap; false when it was already. */
+bool slab_put(struct slab *s, struct object *o) MUST_CHECK;
 
 /* Stops the program unless p, an address in the slab, is where an object starts. */
 void slab_check_start(const struct slab *s, const void *p, const char *call);
