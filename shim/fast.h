@@ -73,7 +73,7 @@ static ALWAYS_INLINE void *fast_malloc(size_t size)
 
 	FORGET_C(h);
 	size_t i = h->bin_of_size[size];
-#define BIN ((struct bin *)((uintptr_t)h + offsetof(struct heap, bins) + i * (sizeof(struct bin) / 4)))
+#define BIN ((struct bin *)(void *)((char *)h + offsetof(struct heap, bins) + i * (sizeof(struct bin) / 4)))
 	struct object *o = BIN->head;
 
 	if (unlikely(o == NULL))
