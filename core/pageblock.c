@@ -124,8 +124,56 @@ static bool shift_and(uint64_t *x, unsigned shift)
 	return any != 0;
 }
 
+/*
+ * Runs of at most a word and of any alignment, word by word: one that starts in a word
+ * ends in the next at the latest.
+ */
+static unsigned find_short(const uint64_t *bits, unsigned n)
+{
+	for (unsigned i = 0; i < PAGEBLOCK_WORDS; i++) {
+		uint64_t low = bits[i];
+		uint64_t high = i + 1 < PAGEBLOCK_WORDS ? bits[i + 1] : 0;
+
+		for (unsigned have = 1; have < n && low != 0;) {
+			unsigned step = n - have < have ? n - have : have;
+
+			low &= low >> step | high << (WORD_PAGES - step);
+			high &= high >> step;
+			have += step;
+		}
+		if (low != 0)
+			return i * WORD_PAGES + (unsigned)__builtin_ctzll(low);
+	}
+	return PAGE_NONE;
+}
+
+/* Longer runs of any alignment: such a run goes over the end of a word. */
+static unsigned find_long(const uint64_t *bits, unsigned n)
+{
+	unsigned start = 0, run = 0;
+
+	for (unsigned i = 0; i < PAGEBLOCK_WORDS; i++) {
+		uint64_t taken = ~bits[i];
+
+		if (taken == 0) {
+			run += WORD_PAGES;
+		} else {
+			if (run + (unsigned)__builtin_ctzll(taken) >= n)
+				return start;
+			run = (unsigned)__builtin_clzll(taken);
+			start = (i + 1) * WORD_PAGES - run;
+		}
+		if (run >= n)
+			return start;
+	}
+	return PAGE_NONE;
+}
+
 unsigned pageblock_bits_find(const uint64_t *bits, unsigned n, unsigned align_order)
 {
+	if (align_order == 0)
+		return n <= WORD_PAGES ? find_short(bits, n) : find_long(bits, n);
+
 	uint64_t starts[PAGEBLOCK_WORDS];
 	unsigned in_word = align_order < WORD_ORDER ? align_order : WORD_ORDER;
 	unsigned stride = align_order > WORD_ORDER ? 1u << (align_order - WORD_ORDER) : 1;

@@ -49,6 +49,14 @@ $(TV)/%: tests/victims/%.c tests/preload.mk
 	@mkdir -p $(@D)
 	$(CC) $(TEST_CFLAGS) -o $@ $<
 
+# Also with LLVM's C++ library, where there is one.
+ifneq ($(and $(shell command -v clang++),$(wildcard /usr/lib/llvm-*/include/c++/v1/new)),)
+TP_CXX += $(TP)/new_libcxx
+$(TP)/new_libcxx: tests/preload/new.cc tests/preload.mk
+	@mkdir -p $(@D)
+	clang++ -stdlib=libc++ $(TEST_CXXFLAGS) -faligned-allocation -fsized-deallocation -o $@ $<
+endif
+
 .PHONY: check-preload check-victims
 check-preload: $(BUILD)/libpageblock.so $(BUILD)/pageblock $(TP_C) $(TP_CXX) $(TP_LIBS)
 	CC='$(CC)' CXX='$(CXX)' tests/preload/run $(BUILD)

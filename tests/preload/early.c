@@ -1,7 +1,6 @@
 /*
- * Allocation before the library's constructor could have run: in an indirect function's
- * resolver, in the preinit array, in constructors of this program and of a library; and
- * after destructors, at exit.
+ * Allocation early, in the preinit array and in constructors of this program and of a
+ * library, and late, in destructors of both and at exit.
  */
 #define _GNU_SOURCE
 #include "tests/preload/test.h"
@@ -10,24 +9,7 @@
 
 extern void *lib_early_block(void);
 
-static void *resolver_block, *preinit_block, *constructor_block;
-
-static int work(void)
-{
-	return 42;
-}
-
-#if defined(__x86_64__) && defined(__GNUC__)
-static int (*resolve(void))(void)
-{
-	resolver_block = malloc(1000);
-	free(malloc(10));
-	return work;
-}
-int indirect(void) __attribute__((ifunc("resolve")));
-#else
-#define indirect work
-#endif
+static void *preinit_block, *constructor_block;
 
 static void preinit(int argc, char **argv, char **envp)
 {
@@ -66,9 +48,7 @@ __attribute__((destructor)) static void destruct(void)
 int main(void)
 {
 	expect_library();
-	EXPECT(indirect() == 42);
 	EXPECT(preinit_block != NULL && constructor_block != NULL && lib_early_block() != NULL);
-	free(resolver_block);
 	free(preinit_block);
 	free(lib_early_block());
 	EXPECT(atexit(at_exit) == 0);

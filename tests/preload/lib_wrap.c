@@ -10,13 +10,18 @@ unsigned long lib_wrap_calls;
 static void *(*next_malloc)(size_t);
 static void (*next_free)(void *);
 
+static void find_next(void)
+{
+	*(void **)&next_malloc = dlsym(RTLD_NEXT, "malloc");
+	*(void **)&next_free = dlsym(RTLD_NEXT, "free");
+	/* A failing lookup allocates: malloc, which is this, calloc and realloc. */
+	(void)dlsym(RTLD_NEXT, "there_is_no_such_function");
+}
+
 void *malloc(size_t size)
 {
-	if (next_malloc == NULL) {
-		*(void **)&next_malloc = dlsym(RTLD_NEXT, "malloc");
-		/* A failing lookup allocates: malloc, which is this, calloc and realloc. */
-		(void)dlsym(RTLD_NEXT, "there_is_no_such_function");
-	}
+	if (next_malloc == NULL)
+		find_next();
 	lib_wrap_calls++;
 	return next_malloc(size);
 }
@@ -24,6 +29,6 @@ void *malloc(size_t size)
 void free(void *p)
 {
 	if (next_free == NULL)
-		*(void **)&next_free = dlsym(RTLD_NEXT, "free");
+		find_next();
 	next_free(p);
 }

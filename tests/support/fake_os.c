@@ -117,6 +117,12 @@ void fake_os_clean(pfn_t pfn, size_t nr_pages)
 		*page_state(pfn) &= (uint8_t)~TOUCHED;
 }
 
+void fake_os_touch(pfn_t pfn, size_t nr_pages)
+{
+	for (; nr_pages > 0; pfn++, nr_pages--)
+		*page_state(pfn) |= TOUCHED;
+}
+
 bool fake_os_touched(pfn_t pfn)
 {
 	return (*page_state(pfn) & TOUCHED) != 0;

@@ -48,6 +48,8 @@ void fake_os_use(pfn_t pfn, size_t nr_pages);
 void fake_os_unuse(pfn_t pfn, size_t nr_pages);
 /* The test's pages have been replaced by zero pages. */
 void fake_os_clean(pfn_t pfn, size_t nr_pages);
+/* They count as written to from now on, whoever has them. */
+void fake_os_touch(pfn_t pfn, size_t nr_pages);
 /* Whether all of them read as zero. */
 bool fake_os_zero(pfn_t pfn, size_t nr_pages);
 bool fake_os_committed(pfn_t pfn, size_t nr_pages);
