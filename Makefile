@@ -77,6 +77,26 @@ $(OBJ)/%.o: %.c Makefile
 $(BUILD)/libpageblock.so: $(LIB_OBJ) preload/exports.map
 	$(CC) $(LIB_LDFLAGS) $(LDFLAGS_COMMON) $(LDFLAGS) -o $@ $(LIB_OBJ)
 
+# --- tests ----------------------------------------------------------------------------
+# The counts of the fast paths are promised for release builds by gcc; clang's are its own.
+ifeq ($(filter-out 0,$(DEBUG))$(SANITIZE),)
+FAST_PATH := $(if $(is_clang),13 22,13 19)
+endif
+CHECKS := check-layers $(if $(FAST_PATH),check-fast-path) check-generated check-core check-shim \
+  check-victims check-preload check-programs
+
+.PHONY: check-layers check-fast-path
+check:
+	@tests/support/need gcc g++ libc6-dev binutils libcriterion-dev python3 $(if $(is_clang),clang)
+	@$(MAKE) --no-print-directory all
+	@MAKE='$(MAKE)' tests/check $(CHECKS)
+
+check-layers:
+	@CC='$(CC)' tests/layers
+
+check-fast-path: $(BUILD)/libpageblock.so
+	@tests/fast_path $< $(FAST_PATH)
+
 -include tools/tools.mk
 -include tests/core.mk
 -include tests/shim.mk

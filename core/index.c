@@ -85,11 +85,19 @@ void index_move(struct pageblock *block, unsigned list)
 
 struct pageblock *index_emptiest(enum migratetype mt, unsigned order)
 {
-	for (unsigned k = INDEX_ORDERS; k-- > order;)
-		if (index_masks[k * NR_MIGRATETYPES + mt] != 0)
-			return index_lists[index_list(
-				mt, k, log2_floor(index_masks[k * NR_MIGRATETYPES + mt]))];
-	return NULL;
+	uint32_t any = 0;
+	unsigned row = INDEX_ROWS;
+
+	for (unsigned k = order; k < INDEX_ORDERS; k++)
+		any |= index_masks[k * NR_MIGRATETYPES + mt];
+	if (any == 0)
+		return NULL;
+	any = 1u << log2_floor(any);
+	/* Equally empty: the largest order. */
+	do
+		row -= NR_MIGRATETYPES;
+	while ((index_masks[row + mt] & any) == 0);
+	return index_lists[(row + mt) << INDEX_SHIFT | log2_floor(any)];
 }
 
 struct pageblock *index_whole(enum migratetype mt, bool dirty)

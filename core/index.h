@@ -82,7 +82,7 @@ static inline struct pageblock *index_fullest(enum migratetype mt, unsigned orde
 	return index_lists[row << INDEX_SHIFT | fullness];
 }
 
-/* The emptiest block of the type with the largest order, if that is >= order. */
+/* The emptiest block of the type that has a free run of the order; NULL: none. */
 struct pageblock *index_emptiest(enum migratetype mt, unsigned order);
 /* A wholly free block of the type, the last to become idle; NULL: none. */
 struct pageblock *index_whole(enum migratetype mt, bool dirty);

@@ -8,6 +8,8 @@
 #ifndef PB_CORE_PCP_H
 #define PB_CORE_PCP_H
 
+#include "core/core.h"
+
 #define PCP_LISTS (PCP_ORDERS * PCP_TYPES)
 #define PCP_SLOTS 96u
 

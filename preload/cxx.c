@@ -12,7 +12,8 @@
  * delete, and so on).  Symbols are bound through the GOT, so comparing the operator
  * that everybody sees with ours tells.
  *
- * Compiled with -fexceptions: handlers throw through these functions.
+ * Compiled with -fexceptions, as handlers throw through these functions, and with
+ * -fsemantic-interposition, so that a call by an operator's name calls the program's.
  */
 #define _GNU_SOURCE
 #include "preload/dlopen.h"

@@ -23,6 +23,7 @@ $(CORE_TEST_OBJ)/%.o: %.c
 # Criterion's macros are not written for these.
 $(CORE_TEST_OBJ)/tests/core/test_%.o: CFLAGS += -Wno-pedantic -Wno-conversion \
   -Wno-sign-conversion -Wno-redundant-decls -Wno-shadow -Wno-missing-prototypes \
+  -Wno-null-dereference \
   $(if $(findstring clang,$(notdir $(CC))),-Wno-missing-variable-declarations)
 
 $(CORE_FAKE_TESTS): $(BUILD)/tests/core_%: $(CORE_TEST_OBJ)/tests/core/test_%.o $(CORE_FAKE_LIB)

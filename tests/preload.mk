@@ -11,7 +11,7 @@ endif
 TEST_FLAGS := -g -O1 -Wall -Wextra $(if $(WERROR),-Werror) -I. -fno-builtin -pthread -MMD -MP \
   -DPB_VERSION='"$(VERSION)"'
 TEST_CFLAGS := -std=gnu17 $(TEST_FLAGS)
-TEST_CXXFLAGS := -std=c++17 $(TEST_FLAGS)
+TEST_CXXFLAGS := -std=c++17 -fsized-deallocation -faligned-new $(TEST_FLAGS)
 
 TP_LIB_SRC := $(wildcard tests/preload/lib_*.c tests/preload/lib_*.cc)
 TP_C := $(patsubst tests/preload/%.c,$(TP)/%,$(filter-out $(TP_LIB_SRC),$(wildcard tests/preload/*.c)))
@@ -54,7 +54,7 @@ ifneq ($(and $(shell command -v clang++),$(wildcard /usr/lib/llvm-*/include/c++/
 TP_CXX += $(TP)/new_libcxx
 $(TP)/new_libcxx: tests/preload/new.cc tests/preload.mk
 	@mkdir -p $(@D)
-	clang++ -stdlib=libc++ $(TEST_CXXFLAGS) -faligned-allocation -fsized-deallocation -o $@ $<
+	clang++ -stdlib=libc++ $(TEST_CXXFLAGS) -o $@ $<
 endif
 
 .PHONY: check-preload check-victims

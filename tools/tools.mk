@@ -2,8 +2,9 @@
 
 TOOL_OBJ := $(patsubst %.c,$(OBJ)/%.o,tools/pageblock.c preload/options.c preload/text.c)
 
-# New-handlers throw through its functions.
-$(OBJ)/pic/preload/cxx.o: CFLAGS_COMMON += -fexceptions
+# New-handlers throw through its functions, and programs replace some of them (clang
+# would inline ours into the others all the same).
+$(OBJ)/pic/preload/cxx.o: CFLAGS_COMMON += -fexceptions -fsemantic-interposition
 
 $(BUILD)/pageblock: $(TOOL_OBJ)
 	$(CC) $(LDFLAGS_COMMON) $(LDFLAGS) -o $@ $(TOOL_OBJ)

@@ -5,7 +5,9 @@
 #include <new>
 
 // The sized forms are left out on purpose.
+#if !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wsized-deallocation"
+#endif
 
 static int news, deletes;
 static bool fail;

@@ -68,6 +68,22 @@ Test(classes, starts_are_told_exactly, .timeout = TIME_BOUND_S)
 	}
 }
 
+Test(classes, starts_are_told_exactly_in_slabs_of_any_length, .timeout = TIME_BOUND_S)
+{
+	for (unsigned cls = 0; cls < NR_CLASSES; cls++) {
+		const struct class_info *ci = &class_info[cls];
+
+		for (size_t offset = 0; offset < PAGE_BYTES << ci->order; offset++) {
+			bool naive = offset % ci->bytes == 0 && offset / ci->bytes < ci->nr_objects;
+
+			EXPECT(class_is_start64(ci, offset) == naive,
+			       "offset %zu in a slab of %u bytes", offset, ci->bytes);
+			EXPECT(class_offset(ci, (void *)(((uintptr_t)1 << 40) + offset)) == offset,
+			       "offset %zu in a slab of %u bytes", offset, ci->bytes);
+		}
+	}
+}
+
 Test(classes, offsets_lead_to_their_object, .timeout = TIME_BOUND_S)
 {
 	for (unsigned cls = 0; cls < NR_CLASSES; cls++) {

@@ -51,6 +51,8 @@ void shim_thread_started(void)
 
 /* How to do it again; empty when the test is the same every time. */
 static char repeat[256];
+/* In a child of a test the framework is not asked: it belongs to the parent. */
+static bool in_child;
 
 static void write_repeat(void)
 {
@@ -95,7 +97,7 @@ void expect_failed(const char *file, int line, const char *cond, const char *for
 		(void)vsnprintf(text + len, sizeof(text) - (size_t)len, format, args);
 	va_end(args);
 #if !UNDER_TSAN
-	if (gettid() == getpid()) {
+	if (gettid() == getpid() && !in_child) {
 		write_repeat();
 		cr_assert_fail("%s", text);
 	}
@@ -113,6 +115,7 @@ static pid_t fork_quietly(int stderr_to, void (*fn)(void *), void *arg)
 
 	if (pid != 0)
 		return pid;
+	in_child = true;
 	setrlimit(RLIMIT_CORE, &none);
 	signal(SIGABRT, SIG_DFL);
 	if (stderr_to >= 0)

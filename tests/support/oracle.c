@@ -224,15 +224,31 @@ static struct core_stats read_stats(void)
 	return stats;
 }
 
+/* What the model cannot predict it follows, but for what must never happen. */
+static void follow_types(struct oracle *oracle)
+{
+	for (unsigned b = 0; b < oracle->nr_blocks; b++) {
+		enum migratetype mt = pageblock_type(span_block(oracle->base + b * BLOCK));
+
+		if (oracle->type[b] == mt)
+			continue;
+		EXPECT(oracle->type[b] != MIGRATE_CMA && mt != MIGRATE_CMA);
+		oracle->type[b] = (uint8_t)mt;
+	}
+	oracle->claims = read_stats().claims;
+	oracle->steals = read_stats().steals;
+	oracle->grown = read_stats().grown;
+}
+
 /* Follows a change of type that the model expects. */
 static void follow_claim(struct oracle *oracle, unsigned block, enum migratetype mt)
 {
-	EXPECT(oracle->type[block] != MIGRATE_CMA);
 	EXPECT(!oracle->isolated[block]);
-	if (oracle->type[block] != mt) {
-		oracle->type[block] = (uint8_t)mt;
-		oracle->claims++;
-	}
+	if (oracle->type[block] == mt)
+		return;
+	EXPECT(oracle->type[block] != MIGRATE_CMA && mt != MIGRATE_CMA);
+	oracle->type[block] = (uint8_t)mt;
+	oracle->claims++;
 }
 
 static void compare_kind(struct oracle *oracle, enum kind kind, unsigned key, unsigned block,
@@ -291,39 +307,57 @@ static void compare_run(struct oracle *oracle, pfn_t pfn, size_t nr_pages, unsig
 		fake_os_use(pfn, nr_pages);
 }
 
+/* What the real one did. */
+struct outcome {
+	pfn_t pfn;
+	bool zeroed;
+	bool drained; /* it gave back what the pcp had, and tried again */
+	unsigned grew;
+};
+
+static struct outcome real_alloc(struct oracle *oracle, size_t nr_pages, unsigned align_order,
+				 enum migratetype mt)
+{
+	struct outcome out = {.pfn = 0};
+	uint64_t cached = read_stats().pcp_pages;
+
+	mark_cached(oracle, ORACLE_CACHED, ORACLE_FREE);
+	out.pfn = zone_alloc(nr_pages, align_order, mt, &out.zeroed);
+	out.drained = cached > 0 && read_stats().pcp_pages == 0;
+	mark_cached(oracle, ORACLE_FREE, ORACLE_CACHED);
+	out.grew = follow_growth(oracle, mt);
+	oracle->grown += out.grew > 0;
+	return out;
+}
+
 static pfn_t alloc_in_block(struct oracle *oracle, size_t nr_pages, unsigned align_order,
 			    enum migratetype mt)
 {
 	unsigned order = log2_ceil(nr_pages);
-	bool zeroed = false;
+	struct outcome out;
 	enum kind kind;
-	unsigned key, grew;
-	pfn_t pfn;
+	unsigned key;
 
 	if (order < align_order)
 		order = align_order;
 	kind = expected(oracle, mt, order, &key);
-	if (kind == NO_ROOM) {
-		/* What the pcp caches is given back before it fails. */
-		mark_cached(oracle, ORACLE_CACHED, ORACLE_FREE);
+	out = real_alloc(oracle, nr_pages, align_order, mt);
+	EXPECT(!out.drained || kind == NO_ROOM || oracle->may_refuse);
+	if (out.drained)
 		kind = expected(oracle, mt, order, &key);
-		pfn = zone_alloc(nr_pages, align_order, mt, &zeroed);
-		mark_cached(oracle, ORACLE_FREE, ORACLE_CACHED);
-	} else {
-		pfn = zone_alloc(nr_pages, align_order, mt, &zeroed);
-	}
-	grew = follow_growth(oracle, mt);
-	oracle->grown += grew > 0;
-	if (pfn == 0) {
+	if (out.pfn == 0) {
 		EXPECT(kind == NO_ROOM || (kind == GROW && oracle->may_refuse &&
 					   !other_serves(oracle, mt, order, false)));
 		return 0;
 	}
 	look_all(oracle);
-	if (oracle->wrong == NULL)
-		compare_kind(oracle, kind, key, (unsigned)(pfn - oracle->base) / BLOCK, mt, grew);
-	compare_run(oracle, pfn, nr_pages, align_order, zeroed);
-	return pfn;
+	if (out.drained && oracle->may_refuse)
+		follow_types(oracle);
+	else if (oracle->wrong == NULL)
+		compare_kind(oracle, kind, key, (unsigned)(out.pfn - oracle->base) / BLOCK, mt,
+			     out.grew);
+	compare_run(oracle, out.pfn, nr_pages, align_order, out.zeroed);
+	return out.pfn;
 }
 
 /* Whether nr_blocks from first on are whole and can be had. */
@@ -365,31 +399,30 @@ static pfn_t alloc_blocks(struct oracle *oracle, size_t nr_pages, unsigned align
 	unsigned nr_blocks = (unsigned)(nr_pages + BLOCK - 1) / BLOCK;
 	unsigned lowest = lowest_run(oracle, nr_blocks, align_order, false);
 	unsigned beyond = lowest_run(oracle, nr_blocks, align_order, true);
-	bool zeroed = false;
-	unsigned grew;
-	pfn_t pfn = zone_alloc(nr_pages, align_order, mt, &zeroed);
+	struct outcome out = real_alloc(oracle, nr_pages, align_order, mt);
 
-	grew = follow_growth(oracle, mt);
-	oracle->grown += grew > 0;
-	if (pfn == 0) {
+	EXPECT(!out.drained || beyond == ORACLE_BLOCKS || mt == MIGRATE_CMA ||
+	       oracle->may_refuse);
+	if (out.drained && out.grew == 0) {
+		lowest = lowest_run(oracle, nr_blocks, align_order, false);
+		beyond = lowest_run(oracle, nr_blocks, align_order, true);
+	}
+	if (out.pfn == 0) {
 		EXPECT(beyond == ORACLE_BLOCKS || mt == MIGRATE_CMA ||
 		       (lowest == ORACLE_BLOCKS && oracle->may_refuse));
 		return 0;
 	}
 	EXPECT(mt != MIGRATE_CMA);
-	if (lowest == ORACLE_BLOCKS) {
-		EXPECT(grew > 0);
+	EXPECT((lowest == ORACLE_BLOCKS) == (out.grew > 0));
+	if (lowest == ORACLE_BLOCKS)
 		lowest = beyond;
-	} else {
-		EXPECT(grew == 0);
-	}
-	EXPECT(pfn == oracle->base + (pfn_t)lowest * BLOCK);
+	EXPECT(out.pfn == oracle->base + (pfn_t)lowest * BLOCK);
 	if (oracle->wrong != NULL)
 		return 0;
 	for (unsigned b = lowest; b < lowest + nr_blocks; b++)
 		follow_claim(oracle, b, mt);
-	compare_run(oracle, pfn, nr_pages, align_order, zeroed);
-	return pfn;
+	compare_run(oracle, out.pfn, nr_pages, align_order, out.zeroed);
+	return out.pfn;
 }
 
 pfn_t oracle_alloc(struct oracle *oracle, size_t nr_pages, unsigned align_order,
@@ -462,22 +495,6 @@ bool oracle_extend(struct oracle *oracle, pfn_t pfn, size_t nr_pages, size_t new
 }
 
 /* --- pcplists ------------------------------------------------------------------------------------------ */
-
-/* The type a run was taken as is only known to the zone: the blocks' types are followed. */
-static void follow_types(struct oracle *oracle)
-{
-	for (unsigned b = 0; b < oracle->nr_blocks; b++) {
-		enum migratetype mt = pageblock_type(span_block(oracle->base + b * BLOCK));
-
-		if (oracle->type[b] == mt)
-			continue;
-		EXPECT(oracle->type[b] != MIGRATE_CMA && mt != MIGRATE_CMA);
-		oracle->type[b] = (uint8_t)mt;
-	}
-	oracle->claims = read_stats().claims;
-	oracle->steals = read_stats().steals;
-	oracle->grown = read_stats().grown;
-}
 
 pfn_t oracle_pcp_alloc(struct oracle *oracle, unsigned order, enum migratetype mt)
 {
