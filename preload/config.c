@@ -53,8 +53,15 @@ static void scan_byte(struct scan *s, char c)
 	}
 }
 
-/* The variable as the process was started with, before libc knows the environment. */
-static const char *initial_environment(void)
+static char **given_environment;
+
+void config_set_environment(char **envp)
+{
+	given_environment = envp;
+}
+
+/* The variable as the process was started with, when nobody has told us yet. */
+static const char *proc_environment(void)
 {
 	static char value[CONF_MAX];
 	struct scan scan = { .value = value };
@@ -75,10 +82,11 @@ static const char *initial_environment(void)
 static const char *environment(void)
 {
 	size_t len = strlen(VARIABLE);
+	char **all = environ != NULL ? environ : given_environment;
 
-	if (environ == NULL)
-		return initial_environment();
-	for (char **e = environ; *e != NULL; e++) {
+	if (all == NULL)
+		return proc_environment();
+	for (char **e = all; *e != NULL; e++) {
 		if (strncmp(*e, VARIABLE, len) == 0 && (*e)[len] == '=')
 			return *e + len + 1;
 	}

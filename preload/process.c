@@ -92,8 +92,11 @@ __attribute__((destructor)) static void end(void)
 
 /* --- start ---------------------------------------------------------------------- */
 
-__attribute__((constructor)) static void start(void)
+__attribute__((constructor)) static void start(int argc, char **argv, char **envp)
 {
+	(void)argc;
+	(void)argv;
+	config_set_environment(envp);
 	shim_init();
 	pthread_once(&thread_key_once, make_thread_key);
 	(void)pthread_atfork(shim_fork_prepare, shim_fork_parent, shim_fork_child);

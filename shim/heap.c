@@ -15,12 +15,17 @@
 #include <errno.h>
 #include <string.h>
 
-/* Limits by bytes, so that a cache costs the same whatever the class. */
-#define BIN_BYTES_MAX ((size_t)128 << 10)
-#define BATCH_BYTES_MAX ((size_t)16 << 10)
-#define BATCH_BYTES_FIRST ((size_t)1 << 10)
+/*
+ * Limits by bytes, so that a cache costs the same whatever the class; halved for each
+ * doubling of the threads past CACHE_FULL_THREADS, so that many threads do not hold
+ * many times as much.
+ */
+#define BIN_BYTES_MAX 131072u
+#define BATCH_BYTES_MAX 16384u
+#define BATCH_BYTES_FIRST 1024u
 #define BIN_OBJECTS_MAX 4096u
 #define BATCH_OBJECTS_MAX 128u
+#define CACHE_FULL_THREADS 4u
 /* Heaps left by their threads that keep their caches for the next thread. */
 #define NR_WARM_OWNERLESS 4u
 /* Ownerless heaps a refill looks at, of each kind, for a slab to adopt. */
@@ -41,21 +46,51 @@ static _Atomic uint32_t nr_ownerless;  /* written under heaps_lock, read as a hi
 static struct heap *_Atomic all_heaps; /* grows only; release/acquire publishes the heap */
 static _Atomic uint32_t nr_heaps;
 
-static uint32_t clamp_objects(size_t bytes, unsigned cls, uint32_t max)
-{
-	size_t nr = bytes / class_info[cls].bytes;
+#define AT_LEAST_ONE(n) ((n) < 1 ? 1 : (n))
+#define AT_MOST(n, max) ((n) > (max) ? (max) : (n))
+#define OBJECTS(b, nr_bytes, max) AT_LEAST_ONE(AT_MOST((nr_bytes) / (b), max))
 
-	return nr < 1 ? 1 : nr > max ? max : (uint32_t)nr;
+/* How long a class's bins and batches may get; a batch is also a step of growth. */
+static const struct {
+	uint16_t bin, batch, first;
+} most[NR_CLASSES] = {
+#define CLASS(b, o)                                                                            \
+	{ OBJECTS(b, BIN_BYTES_MAX, BIN_OBJECTS_MAX),                                          \
+	  OBJECTS(b, BATCH_BYTES_MAX, BATCH_OBJECTS_MAX),                                      \
+	  OBJECTS(b, BATCH_BYTES_FIRST, BATCH_OBJECTS_MAX) },
+#include "shim/classes.def"
+#undef CLASS
+};
+
+/* By how many halvings the limits are less. Relaxed: a policy. */
+static _Atomic uint8_t cache_shift;
+
+static uint32_t shifted(uint32_t objects)
+{
+	uint32_t n = objects >> atomic_load_explicit(&cache_shift, memory_order_relaxed);
+
+	return n < 1 ? 1 : n;
 }
 
 static uint32_t bin_max(unsigned cls)
 {
-	return clamp_objects(BIN_BYTES_MAX, cls, BIN_OBJECTS_MAX);
+	return shifted(most[cls].bin);
 }
 
 static uint32_t batch_max(unsigned cls)
 {
-	return clamp_objects(BATCH_BYTES_MAX, cls, BATCH_OBJECTS_MAX);
+	return shifted(most[cls].batch);
+}
+
+/* Under the heaps lock, when the number of heaps with threads has changed. */
+static void set_cache_shift(void)
+{
+	uint32_t nr = atomic_load_explicit(&nr_heaps, memory_order_relaxed) -
+		      atomic_load_explicit(&nr_ownerless, memory_order_relaxed);
+	uint8_t shift = nr <= CACHE_FULL_THREADS ? 0 :
+						   (uint8_t)log2_ceil(nr / CACHE_FULL_THREADS);
+
+	atomic_store_explicit(&cache_shift, shift, memory_order_relaxed);
 }
 
 /* --- making, taking and leaving heaps ------------------------------------------ */
@@ -75,10 +110,9 @@ static void heap_setup(struct heap *h)
 		b->magic = class_info[cls].magic;
 		b->limit = class_info[cls].limit;
 		b->cls = (uint8_t)cls;
-		b->max = (uint16_t)clamp_objects(BATCH_BYTES_FIRST * 2, cls, BIN_OBJECTS_MAX);
+		b->max = (uint16_t)(most[cls].first * 2u);
 		b->room = b->max;
-		h->classes[cls].batch =
-			(uint16_t)clamp_objects(BATCH_BYTES_FIRST, cls, BATCH_OBJECTS_MAX);
+		h->classes[cls].batch = most[cls].first;
 	}
 	pcp_init(&h->pcp);
 }
@@ -146,6 +180,7 @@ static COLD struct heap *heap_attach(void)
 		heap_set_owner(h, thread_pointer());
 		lock_release(&h->lock, LOCK_HEAP);
 		heap_current = h;
+		set_cache_shift();
 	}
 	lock_release(&heaps_lock, LOCK_HEAPS);
 	if (h != NULL && thread_state == THREAD_NEW) {
@@ -180,6 +215,7 @@ static COLD void heap_detach(struct heap *h)
 	heap_set_owner(h, 0);
 	lock_release(&h->lock, LOCK_HEAP);
 	push_ownerless_locked(h, warm);
+	set_cache_shift();
 	lock_release(&heaps_lock, LOCK_HEAPS);
 }
 
@@ -434,9 +470,8 @@ static bool refill_from_slabs(struct heap *h, struct bin *b, struct heap_class *
 		return false;
 	b->head = head;
 	b->room = room_left(b, taken);
-	if (hc->batch < batch_max(b->cls))
-		hc->batch = (uint16_t)(hc->batch * 2u < batch_max(b->cls) ? hc->batch * 2u :
-									    batch_max(b->cls));
+	want = batch_max(b->cls);
+	hc->batch = (uint16_t)(hc->batch * 2u < want ? hc->batch * 2u : want);
 	return true;
 }
 
@@ -580,7 +615,7 @@ static void give_to_slabs(struct heap *h, struct object *chain)
 	purge_tick();
 }
 
-static void settle_bin(struct heap *h, struct bin *b)
+static NOINLINE void settle_bin(struct heap *h, struct bin *b)
 {
 	uint32_t max = bin_max(b->cls);
 
@@ -588,10 +623,12 @@ static void settle_bin(struct heap *h, struct bin *b)
 		uint32_t length = b->max; /* the room is used up */
 
 		b->ran_dry = false;
-		b->max = (uint16_t)(b->max * 2u < max ? b->max * 2u : max);
+		b->max = (uint16_t)(b->max + batch_max(b->cls) < max ? b->max + batch_max(b->cls) : max);
 		b->room = room_left(b, length);
 		return;
 	}
+	if (b->max > max)
+		b->max = (uint16_t)max;
 	give_to_slabs(h, cut_bin(b, b->max / 2u));
 }
 
@@ -738,6 +775,17 @@ COLD bool heap_is_freed(struct slab *s, const void *p)
 
 /* --- free ------------------------------------------------------------------------------ */
 
+static inline void push(struct heap *h, struct bin *b, struct object *o)
+{
+	o->next = b->head;
+	o->key = arena_key();
+	/* Linked before it is the head: a fork may copy the chain in between. */
+	atomic_signal_fence(memory_order_release);
+	b->head = o;
+	if (unlikely(--b->room <= 0))
+		settle_bin(h, b);
+}
+
 static void free_object(struct slab *s, struct heap *owner, struct object *o)
 {
 	struct heap *h = heap_enter();
@@ -745,13 +793,7 @@ static void free_object(struct slab *s, struct heap *owner, struct object *o)
 	if (unlikely(o->key == arena_key()) && heap_is_freed(s, o))
 		diag_fatal(DIAG_DOUBLE_FREE, "free", o, class_info[s->cls].bytes, o);
 	if (owner == h) {
-		struct bin *b = slab_bin(s, h);
-
-		o->next = b->head;
-		o->key = arena_key();
-		b->head = o;
-		if (--b->room <= 0)
-			settle_bin(h, b);
+		push(h, slab_bin(s, h), o);
 	} else if (likely(h != NULL)) {
 		free_remote(h, slab_bin(s, owner), o);
 	} else {
@@ -781,24 +823,28 @@ static NOINLINE void free_any(void *p)
 	free_object(s, owner, p);
 }
 
-/* The thread's own medium objects first: all the table has to say is enough for them. */
+/*
+ * What the table alone can say is enough for the thread's own objects that the fast
+ * path did not take (medium ones, or the bin is full) and for other heaps' objects.
+ */
 void heap_free(void *p)
 {
 	/* Relaxed: as in fast_free(). */
 	uint32_t entry = atomic_load_explicit(arena_entry(p), memory_order_relaxed);
 	struct bin *b = (struct bin *)(void *)(arena_base() + entry);
 	const struct class_info *ci = &class_info[b->cls];
+	struct heap *h = heap_current;
 	struct object *o = p;
 
-	if (entry == 0 || heap_of_bin(b) != heap_current || b->cls < NR_SMALL_CLASSES ||
-	    o->key == arena_key() || !class_is_start64(ci, class_offset(ci, p)) || b->room <= 1) {
+	if (unlikely(entry == 0 || h == &heap_null || o->key == arena_key() ||
+		     !class_is_start64(ci, class_offset(ci, p)))) {
 		free_any(p);
 		return;
 	}
-	o->next = b->head;
-	o->key = arena_key();
-	b->head = o;
-	b->room--;
+	if (heap_of_bin(b) == h)
+		push(h, b, o);
+	else
+		free_remote(h, b, o);
 }
 
 /* --- threads, draining -------------------------------------------------------------------- */

@@ -20,14 +20,15 @@ TP_LIBS := $(patsubst tests/preload/%,$(TP)/%.so,$(basename $(TP_LIB_SRC)))
 TV_C := $(patsubst tests/victims/%.c,$(TV)/%,$(wildcard tests/victims/*.c))
 
 # Those that need more than one source.
-$(TP)/early: TEST_LINK = $(TP)/lib_early.so -Wl,-rpath,'$$ORIGIN'
+$(TP)/early: private TEST_LINK = $(TP)/lib_early.so -Wl,-rpath,'$$ORIGIN'
 $(TP)/early: $(TP)/lib_early.so
-$(TP)/dlopen_origin: TEST_LINK = -Wl,-rpath,'$$ORIGIN' -Wl,--enable-new-dtags
+$(TP)/dlopen_origin: private TEST_LINK = -Wl,-rpath,'$$ORIGIN' -Wl,--enable-new-dtags
 $(TP)/dlopen_origin: $(TP)/lib_deep.so
-$(TP)/secure: TEST_LINK = $(BUILD)/libpageblock.so -Wl,-rpath,$(abspath $(BUILD))
+$(TP)/secure: private TEST_LINK = $(BUILD)/libpageblock.so -Wl,-rpath,$(abspath $(BUILD))
 $(TP)/secure: $(BUILD)/libpageblock.so
-$(TP)/static: TEST_LINK = -static
-$(TP)/optional: TEST_INCLUDE = -Ipreload
+$(TP)/lib_first.so: private TEST_LINK = -Wl,-z,initfirst
+$(TP)/static: private TEST_LINK = -static
+$(TP)/optional: private TEST_INCLUDE = -Ipreload
 
 $(TP)/%: tests/preload/%.c tests/preload.mk
 	@mkdir -p $(@D)
@@ -39,11 +40,11 @@ $(TP)/%: tests/preload/%.cc tests/preload.mk
 
 $(TP)/lib_%.so: tests/preload/lib_%.c tests/preload.mk
 	@mkdir -p $(@D)
-	$(CC) $(TEST_CFLAGS) -fPIC -shared -o $@ $<
+	$(CC) $(TEST_CFLAGS) -fPIC -shared -o $@ $< $(TEST_LINK)
 
 $(TP)/lib_%.so: tests/preload/lib_%.cc tests/preload.mk
 	@mkdir -p $(@D)
-	$(CXX) $(TEST_CXXFLAGS) -fPIC -shared -o $@ $<
+	$(CXX) $(TEST_CXXFLAGS) -fPIC -shared -o $@ $< $(TEST_LINK)
 
 $(TV)/%: tests/victims/%.c tests/preload.mk
 	@mkdir -p $(@D)

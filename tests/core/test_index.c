@@ -15,6 +15,11 @@ static struct pageblock *block_at(unsigned i)
 	return span_block(span_at(0)->start + i * PAGEBLOCK_PAGES);
 }
 
+static pfn_t take_all(void)
+{
+	return zone_alloc(NR * PAGEBLOCK_PAGES, 0, MIGRATE_MOVABLE, NULL);
+}
+
 static void start(void)
 {
 	struct core_config config = {
@@ -27,9 +32,9 @@ static void start(void)
 
 	cr_assert(core_init(&config) == 0);
 	fake_os.reserve_limit = fake_os.reserved_bytes;
-	/* All blocks, all MOVABLE, all free. */
-	zone_free(zone_alloc(NR * PAGEBLOCK_PAGES, 0, MIGRATE_MOVABLE, NULL),
-		  NR * PAGEBLOCK_PAGES);
+	/* All blocks, all MOVABLE, all free and clean. */
+	fake_os_touch(take_all(), NR * PAGEBLOCK_PAGES);
+	zone_free(span_at(0)->start, NR * PAGEBLOCK_PAGES);
 	(void)purge_all();
 }
 
@@ -83,9 +88,9 @@ Test(index, equally_full_smallest_order, .init = start)
 Test(index, emptiest, .init = start)
 {
 	for (unsigned i = 0; i < NR; i++)
-		fill_to(i, 10 + i);
-	fill_to(4, 10);
-	cr_assert(index_emptiest(MIGRATE_MOVABLE, 0)->nr_free >= 10);
+		fill_to(i, 10 + 9 * i);
+	cr_assert(index_emptiest(MIGRATE_MOVABLE, 0) == block_at(15));
+	cr_assert(index_emptiest(MIGRATE_MOVABLE, 7) == block_at(15));
 	zone_free(block_at(7)->pfn, 300);
 	cr_assert(index_emptiest(MIGRATE_MOVABLE, 0) == block_at(7));
 	cr_assert(index_emptiest(MIGRATE_MOVABLE, 9) == NULL);

@@ -55,6 +55,13 @@ int main(void)
 	p = __libc_malloc(100 << 20);
 	EXPECT(pb_get_stats(&after) == 0);
 	EXPECT(after.live_bytes >= before.live_bytes + (100 << 20));
-	free(p);
+	/* And freed for good by any name. */
+	__libc_free(p);
+	__libc_cfree(__libc_malloc(100 << 20));
+	cfree(__libc_calloc(100, 1 << 20));
+	free_sized(__libc_realloc(NULL, 100 << 20), 100 << 20);
+	free_aligned_sized(__libc_memalign(4096, 100 << 20), 4096, 100 << 20);
+	EXPECT(pb_get_stats(&after) == 0);
+	EXPECT(after.live_bytes < before.live_bytes + (100 << 20));
 	return 0;
 }

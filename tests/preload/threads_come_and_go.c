@@ -63,7 +63,7 @@ int main(void)
 	printf("resident %zu KiB after a tenth, %zu KiB at the end; %llu heaps\n", early >> 10,
 	       late >> 10, (unsigned long long)s.nr_heaps);
 	fflush(stdout);
-	EXPECT(late < early + (8 << 20));
+	EXPECT(late < early + (32 << 20));
 	EXPECT(s.nr_heaps <= 2 * AT_ONCE + 1);
 	pb_check();
 	return 0;

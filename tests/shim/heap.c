@@ -418,8 +418,8 @@ Test(heap, misuse_is_named, .timeout = TIME_BOUND_S)
 static void use_in_child(void *arg)
 {
 	struct batch *batch = arg;
-	static void *fresh[2000];
-	struct batch more = {fresh, 2000, 0};
+	static void *fresh[200];
+	struct batch more = {fresh, 200, 0};
 
 	shim_check();
 	batch_free(batch);
@@ -452,7 +452,7 @@ static void *pass_on(void *arg)
 Test(heap, fork_in_the_middle_of_churn, .timeout = TIME_BOUND_S)
 {
 	pthread_t threads[6];
-	struct batch batch = {blocks, 3000, 0};
+	struct batch batch = {blocks, 500, 0};
 
 	pthread_atfork(shim_fork_prepare, shim_fork_parent, shim_fork_child);
 	atomic_store(&stop, false);

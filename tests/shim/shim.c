@@ -417,7 +417,7 @@ Test(shim, statistics_add_up, .timeout = TIME_BOUND_S)
 /* Nothing more is committed from here on. */
 static void freeze_memory(void)
 {
-	const struct rlimit rl = {0, RLIM_INFINITY};
+	const struct rlimit rl = {PAGE_BYTES, RLIM_INFINITY}; /* 0 means no limit */
 
 	EXPECT(setrlimit(RLIMIT_DATA, &rl) == 0, "no limit");
 }
@@ -520,7 +520,7 @@ static void write_to_freed(void *unused)
 		blocks[i] = shim_malloc(64);
 	for (unsigned i = 0; i < 100; i++)
 		shim_free(blocks[i]);
-	*blocks[50] = (void *)(uintptr_t)0x4141414141414140u;
+	*blocks[98] = (void *)(uintptr_t)0x4141414141414140u;
 	shim_trim();
 }
 

@@ -1,0 +1,318 @@
+/*
+ * Giving back: when, how often, and what may happen meanwhile (R11).
+ */
+#include "core/span.h"
+#include "core/zone.h"
+#include "tests/support/fake_os.h"
+
+#include <criterion/criterion.h>
+
+#define MS ((uint64_t)1000000)
+#define NR ((size_t)32)
+
+static struct core_config config = {
+	.client_bytes = PAGE_BYTES,
+	.span_added = fake_os_data,
+	.reserve_bytes = NR * PAGEBLOCK_BYTES,
+	.decay_ns = 100 * MS,
+	.thp_from_bytes = SIZE_MAX,
+};
+
+static void start(void)
+{
+	cr_assert(core_init(&config) == 0);
+	fake_os.reserve_limit = fake_os.reserved_bytes;
+}
+
+static void finish(void)
+{
+	fake_os.during_purge = NULL;
+	core_check();
+	cr_assert(fake_os.violations == 0);
+}
+
+static struct core_stats stats(void)
+{
+	struct core_stats now;
+
+	core_stats_read(&now);
+	return now;
+}
+
+static pfn_t take(size_t nr_pages)
+{
+	pfn_t pfn = zone_alloc(nr_pages, 0, MIGRATE_MOVABLE, NULL);
+
+	cr_assert(pfn != 0);
+	fake_os_use(pfn, nr_pages);
+	return pfn;
+}
+
+static void give(pfn_t pfn, size_t nr_pages)
+{
+	fake_os_unuse(pfn, nr_pages);
+	zone_free(pfn, nr_pages);
+}
+
+Test(purge, after_the_decay_and_once, .init = start, .fini = finish)
+{
+	pfn_t pfn = take(512);
+
+	give(pfn, 512);
+	purge_tick();
+	fake_os.now_ns += 99 * MS;
+	purge_tick();
+	cr_assert(fake_os.nr_purges == 0);
+	fake_os.now_ns += 1 * MS;
+	purge_tick();
+	cr_assert(fake_os.nr_purges == 1 && stats().purged_pages == 512);
+	for (unsigned i = 0; i < 100; i++) {
+		fake_os.now_ns += 1000 * MS;
+		purge_tick();
+	}
+	cr_assert(fake_os.nr_purges == 1 && purge_all() == 0);
+}
+
+Test(purge, use_starts_the_decay_anew, .init = start, .fini = finish)
+{
+	pfn_t pfn = take(512);
+
+	give(pfn, 512);
+	fake_os.now_ns += 90 * MS;
+	pfn = take(1);
+	give(pfn, 1);
+	fake_os.now_ns += 90 * MS;
+	purge_tick();
+	cr_assert(fake_os.nr_purges == 0);
+	fake_os.now_ns += 10 * MS;
+	purge_tick();
+	cr_assert(fake_os.nr_purges == 1);
+}
+
+Test(purge, neighbours_share_a_call, .init = start, .fini = finish)
+{
+	pfn_t pfn = take(8 * 512);
+
+	/* 0 1 2 and 4 5 6 7: two calls. */
+	give(pfn + 4 * 512, 4 * 512);
+	give(pfn + 1 * 512, 512);
+	give(pfn, 512);
+	give(pfn + 2 * 512, 512);
+	fake_os.now_ns += 1000 * MS;
+	purge_tick();
+	cr_assert(fake_os.nr_purges == 2 && stats().purged_pages == 7 * 512);
+	cr_assert(stats().purge_calls == 2);
+}
+
+Test(purge, oldest_first_and_a_few_at_a_time, .init = start, .fini = finish)
+{
+	pfn_t pfn = take(NR * 512);
+	unsigned ticks = 0;
+
+	for (size_t b = 0; b < NR; b++) {
+		fake_os.now_ns += MS;
+		give(pfn + (NR - 1 - b) * 512, 512);
+	}
+	fake_os.now_ns += 100 * MS - NR * MS;
+	/* The first one freed, the highest, is due now; then one each ms. */
+	for (size_t b = 0; b < 4; b++) {
+		fake_os.now_ns += MS;
+		purge_tick();
+		cr_assert(!fake_os_touched(pfn + (NR - 1 - b) * 512));
+		cr_assert(fake_os_touched(pfn + (NR - 2 - b) * 512));
+	}
+	fake_os.now_ns += 1000 * MS;
+	while (stats().dirty_free_pages > 0) {
+		uint64_t before = stats().purged_pages;
+
+		purge_tick();
+		cr_assert(stats().purged_pages - before <= 8 * 512);
+		cr_assert(++ticks < 100);
+	}
+	cr_assert(ticks == 4);
+}
+
+Test(purge, tick_without_work_asks_nobody, .init = start, .fini = finish)
+{
+	pfn_t pfn = take(512);
+
+	cr_assert(atomic_load(&zone.purge_due_ns) == UINT64_MAX);
+	give(pfn, 512);
+	cr_assert(atomic_load(&zone.purge_due_ns) == fake_os.now_ns + 100 * MS);
+	fake_os.now_ns += 100 * MS;
+	purge_tick();
+	cr_assert(atomic_load(&zone.purge_due_ns) == UINT64_MAX);
+}
+
+Test(purge, all_gives_partly_used_blocks_back_too, .init = start, .fini = finish)
+{
+	pfn_t pfn = take(2000);
+	bool zeroed = false;
+
+	give(pfn, 512);
+	give(pfn + 600, 10);
+	give(pfn + 700, 3);
+	cr_assert(stats().dirty_free_pages == 525);
+	cr_assert(purge_all() == 525 * PAGE_BYTES);
+	cr_assert(fake_os.nr_purges == 3 && stats().dirty_free_pages == 0);
+	cr_assert(stats().purged_pages == 525 && stats().purging_pages == 0);
+	cr_assert(zone_alloc(10, 0, MIGRATE_MOVABLE, &zeroed) == pfn + 600 && zeroed);
+	cr_assert(purge_all() == 0 && fake_os.nr_purges == 3);
+}
+
+Test(purge, a_failure_is_tried_again_after_the_decay, .init = start, .fini = finish)
+{
+	pfn_t pfn = take(1024);
+	bool zeroed = true;
+
+	give(pfn, 1024);
+	fake_os.fail_purge = true;
+	fake_os.now_ns += 100 * MS;
+	for (unsigned i = 0; i < 10; i++)
+		purge_tick();
+	cr_assert(fake_os.nr_purges == 1 && stats().purged_pages == 0);
+	cr_assert(stats().dirty_free_pages == 1024 && stats().free_pages == 1024);
+	cr_assert(purge_all() == 0);
+	core_check();
+	fake_os.fail_purge = false;
+	fake_os.now_ns += 100 * MS;
+	purge_tick();
+	cr_assert(stats().purged_pages == 1024);
+	cr_assert(zone_alloc(1024, 0, MIGRATE_MOVABLE, &zeroed) == pfn && zeroed);
+}
+
+/* --- in the window between unlock and madvise ----------------------------------------- */
+
+static pfn_t window_pfn;
+static unsigned windows;
+
+static void allocate_in_window(void *addr, size_t bytes)
+{
+	pfn_t first = pfn_of(addr);
+	pfn_t pfn;
+
+	windows++;
+	cr_assert(!lock_held(LOCK_ZONE) || PB_DEBUG == 0);
+	cr_assert(stats().purging_pages == bytes / PAGE_BYTES);
+	core_check();
+	pfn = zone_alloc(512, 0, MIGRATE_MOVABLE, NULL);
+	cr_assert(pfn != 0 && (pfn < first || pfn >= first + bytes / PAGE_BYTES));
+	pfn = zone_alloc(1, 0, MIGRATE_UNMOVABLE, NULL);
+	cr_assert(pfn != 0 && (pfn < first || pfn >= first + bytes / PAGE_BYTES));
+	cr_assert(!zone_extend(first - 512, 512, 513, NULL));
+	core_check();
+}
+
+Test(purge, nobody_gets_a_block_being_purged, .init = start, .fini = finish)
+{
+	pfn_t pfn = take(3 * 512);
+
+	give(pfn + 512, 1024);
+	fake_os.now_ns += 1000 * MS;
+	fake_os.during_purge = allocate_in_window;
+	purge_tick();
+	cr_assert(windows == 1);
+}
+
+static void free_in_window(void *addr, size_t bytes)
+{
+	(void)addr;
+	(void)bytes;
+	windows++;
+	give(window_pfn, 5);
+	core_check();
+}
+
+Test(purge, frees_in_a_block_being_purged, .init = start, .fini = finish)
+{
+	pfn_t pfn = take(512);
+
+	window_pfn = pfn + 10;
+	give(pfn, 10);
+	give(pfn + 100, 412);
+	/* Two runs, but what is freed is only freed once. */
+	fake_os.during_purge = NULL;
+	window_pfn = pfn + 40;
+	fake_os.during_purge = free_in_window;
+	give(pfn + 20, 5);
+	fake_os.during_purge = NULL;
+	give(pfn + 10, 5);
+	fake_os.during_purge = free_in_window;
+	window_pfn = pfn + 60;
+	give(pfn + 25, 2);
+	zone_lock();
+	cr_assert(span_block(pfn)->nr_dirty > 0);
+	zone_unlock();
+	fake_os.during_purge = NULL;
+	cr_assert(purge_all() > 0);
+	fake_os.during_purge = free_in_window;
+	give(pfn + 80, 1);
+	cr_assert(purge_all() == 1 * PAGE_BYTES);
+	cr_assert(windows == 1);
+	/* What came in the window is free, and dirty still. */
+	cr_assert(stats().dirty_free_pages == 5);
+}
+
+static void isolate_in_window(void *addr, size_t bytes)
+{
+	(void)bytes;
+	windows++;
+	zone_lock();
+	zone_set_isolated_locked(span_block(pfn_of(addr)), true);
+	zone_unlock();
+	core_check();
+}
+
+Test(purge, a_block_isolated_meanwhile_comes_back_isolated, .init = start, .fini = finish)
+{
+	pfn_t pfn = take(512);
+
+	give(pfn, 512);
+	fake_os.now_ns += 1000 * MS;
+	fake_os.during_purge = isolate_in_window;
+	purge_tick();
+	cr_assert(windows == 1 && stats().isolated_free_pages == 512);
+	cr_assert(stats().free_pages == stats().total_pages - 512);
+	cr_assert(zone_alloc(1, 0, MIGRATE_MOVABLE, NULL) / 512 != pfn / 512);
+}
+
+static void purge_in_window(void *addr, size_t bytes)
+{
+	(void)addr;
+	(void)bytes;
+	windows++;
+	fake_os.during_purge = NULL;
+	cr_assert(purge_all() == 0);
+	purge_tick();
+}
+
+Test(purge, two_at_once_do_not_meet, .init = start, .fini = finish)
+{
+	pfn_t pfn = take(600);
+
+	give(pfn, 590);
+	fake_os.during_purge = purge_in_window;
+	cr_assert(purge_all() > 0);
+	cr_assert(windows == 1);
+	cr_assert(stats().dirty_free_pages == 0);
+}
+
+static void fail_in_window(void *addr, size_t bytes)
+{
+	(void)addr;
+	(void)bytes;
+	windows++;
+	/* Nothing else is free and nothing can grow: it waits, in vain, and says so. */
+	cr_assert(zone_alloc(NR * 512, 0, MIGRATE_MOVABLE, NULL) == 0);
+}
+
+Test(purge, an_allocation_that_needs_the_purged_pages_waits, .init = start, .fini = finish)
+{
+	pfn_t pfn = take(NR * 512);
+
+	give(pfn, NR * 512);
+	fake_os.during_purge = fail_in_window;
+	cr_assert(purge_all() == NR * PAGEBLOCK_BYTES);
+	cr_assert(windows > 0);
+	cr_assert(zone_alloc(NR * 512, 0, MIGRATE_MOVABLE, NULL) == pfn);
+}
