@@ -197,6 +197,13 @@ bool zone_extend(pfn_t pfn, size_t nr_pages, size_t new_nr_pages, bool *zeroed);
  */
 void zone_mark_clean(pfn_t pfn, size_t nr_pages);
 
+/*
+ * Whether memory asked for a page run at a time is being filled densely, as far as the
+ * layer above can tell: a hint, true at first.  While it is not, the zone does not ask
+ * for huge pages when it grows, unless for a run of blocks.
+ */
+void zone_set_dense(bool dense);
+
 /* Whether the address lies in a span's committed part, the only part pages come from.
  * Lock-free. */
 bool zone_owns(const void *addr);

@@ -28,6 +28,7 @@
 static struct span spans[SPANS_MAX];
 /* Release when a span is added: publishes its fields. */
 static _Atomic unsigned nr_spans;
+static _Atomic bool sparse; /* the opposite of zone_set_dense() */
 static size_t chunk_blocks = 1; /* under the zone lock: size of the next chunk */
 
 /* --- lookup ----------------------------------------------------------------------------- */
@@ -236,7 +237,9 @@ static int commit_blocks(struct span *span, size_t from, size_t to)
 	err = os_commit(data, (to - from) * PAGEBLOCK_BYTES);
 	if (err != 0)
 		goto undo_client;
-	if (zone.total_pages * PAGE_BYTES >= zone.config.thp_from_bytes)
+	if (zone.total_pages * PAGE_BYTES >= zone.config.thp_from_bytes &&
+	    /* Relaxed: a hint. */
+	    (to - from > CHUNK_BLOCKS || !atomic_load_explicit(&sparse, memory_order_relaxed)))
 		os_hugepage(data, (to - from) * PAGEBLOCK_BYTES, true);
 	return 0;
 
@@ -306,6 +309,12 @@ static struct pageblock *grow_at_end(struct span *span, size_t nr_blocks, size_t
 		return &span->blocks[start];
 	*refused = true;
 	return NULL;
+}
+
+void zone_set_dense(bool dense)
+{
+	/* Relaxed: a hint. */
+	atomic_store_explicit(&sparse, !dense, memory_order_relaxed);
 }
 
 /* --- new spans ----------------------------------------------------------------------------------- */

@@ -30,6 +30,10 @@
 #define NR_WARM_OWNERLESS 4u
 /* Ownerless heaps a refill looks at, of each kind, for a slab to adopt. */
 #define ADOPT_LOOKS_MAX 64u
+/* The same for heaps with threads. */
+#define BORROW_LOOKS_MAX 16u
+/* Slabs of a class, all full, from which on a new one is thought to be filled too. */
+#define DENSE_SLABS 16u
 
 struct heap heap_null;
 __thread struct heap *heap_current = &heap_null;
@@ -80,6 +84,11 @@ static uint32_t bin_max(unsigned cls)
 static uint32_t batch_max(unsigned cls)
 {
 	return shifted(most[cls].batch);
+}
+
+static bool many_threads(void)
+{
+	return atomic_load_explicit(&cache_shift, memory_order_relaxed) > 0;
 }
 
 /* Under the heaps lock, when the number of heaps with threads has changed. */
@@ -296,7 +305,7 @@ static bool slab_is_spare(const struct heap *h, const struct slab *s)
 {
 	if (s->nr_free != s->nr_objects)
 		return false;
-	return h->ownerless || s->cls >= NR_SMALL_CLASSES ||
+	return h->ownerless || s->cls >= NR_SMALL_CLASSES || many_threads() ||
 	       h->classes[s->cls].nr_free > s->nr_objects;
 }
 
@@ -382,8 +391,28 @@ static struct slab *fullest_slab(struct heap_class *hc)
 	return NULL;
 }
 
+/*
+ * Tells the zone whether new memory will be filled, as the last requests suggest: a slab
+ * after many full ones of its class will be, the first of a class in one more heap not.
+ */
+static void note_density(const struct heap_class *hc)
+{
+	static _Atomic int score;
+	/* Relaxed: a hint, and so is a lost update. */
+	int was = atomic_load_explicit(&score, memory_order_relaxed);
+	int is = hc->nr_slabs >= DENSE_SLABS ? was + 1 : was - 1;
+
+	if (is > 16 || is < -16)
+		return;
+	atomic_store_explicit(&score, is, memory_order_relaxed);
+	if ((is >= 0) != (was >= 0))
+		zone_set_dense(is >= 0);
+}
+
 static struct slab *new_slab(struct heap *h, unsigned cls)
 {
+	note_density(&h->classes[cls]);
+
 	pfn_t pfn = pcp_alloc(&h->pcp, class_info[cls].order, MIGRATE_UNMOVABLE, NULL);
 
 	if (pfn == 0)
@@ -475,46 +504,91 @@ static bool refill_from_slabs(struct heap *h, struct bin *b, struct heap_class *
 	return true;
 }
 
-/*
- * Takes over a slab of the class with free objects from a heap that has no thread.
- * Two heap locks at once are safe under the heaps lock, because whoever else holds
- * one waits for no second.
- */
-static bool adopt_from(struct heap *h, struct heap *o, unsigned cls, struct object **strays)
+/* The emptiest slab of the class that is at least as empty as list `from`. */
+static struct slab *emptiest_slab(struct heap_class *hc, unsigned from)
 {
-	*strays = chain_join(settle_chain(o, cut_bin(&o->bins[cls], 0)), *strays);
-	*strays = chain_join(settle_inbox(o, cls), *strays);
+	for (unsigned list = NR_FULLNESS; list-- > from;) {
+		if (hc->lists[list] != NULL)
+			return hc->lists[list];
+	}
+	return NULL;
+}
 
-	struct slab *s = fullest_slab(&o->classes[cls]);
+/*
+ * Moves a slab to another heap, with both locked.  Two heap locks at once are safe under
+ * the heaps lock, because whoever else holds one waits for no second.  Objects of the
+ * slab that are on chains of its old heap become strays there.
+ */
+static bool hand_over(struct heap *from, struct heap *to, unsigned cls, unsigned list)
+{
+	struct slab *s = emptiest_slab(&from->classes[cls], list);
 
 	if (s == NULL)
 		return false;
-	lock_acquire(&h->lock, LOCK_HEAP);
-	slab_leaves(o, s);
-	slab_set_heap(s, h);
-	slab_joins(h, s);
-	lock_release(&h->lock, LOCK_HEAP);
+	lock_acquire(&to->lock, LOCK_HEAP);
+	slab_leaves(from, s);
+	slab_set_heap(s, to);
+	slab_joins(to, s);
+	lock_release(&to->lock, LOCK_HEAP);
 	return true;
 }
 
+static bool adopt_from(struct heap *h, struct heap *o, unsigned cls, struct object **strays)
+{
+	bool adopted;
+
+	/* Relaxed and without the lock: a hint. */
+	if (o->classes[cls].nr_slabs == 0)
+		return false;
+	lock_acquire(&o->lock, LOCK_HEAP);
+	*strays = chain_join(settle_chain(o, cut_bin(&o->bins[cls], 0)), *strays);
+	*strays = chain_join(settle_inbox(o, cls), *strays);
+	adopted = hand_over(o, h, cls, 0);
+	lock_release(&o->lock, LOCK_HEAP);
+	return adopted;
+}
+
+/* From a heap with a thread: only a slab that is half empty or more. */
+static bool borrow_from(struct heap *h, struct heap *o, unsigned cls, struct object **strays)
+{
+	bool adopted;
+
+	/* Relaxed and without the lock: a hint. */
+	if (o->classes[cls].nr_slabs == 0)
+		return false;
+	lock_acquire(&o->lock, LOCK_HEAP);
+	*strays = chain_join(settle_inbox(o, cls), *strays);
+	adopted = hand_over(o, h, cls, NR_FULLNESS / 2);
+	lock_release(&o->lock, LOCK_HEAP);
+	return adopted;
+}
+
+/*
+ * Before a heap asks for pages: a slab with free objects from a heap that has no thread
+ * and, where there are so many threads that a slab of each class for each of them is
+ * much, from one that has.
+ */
 static COLD void adopt_slab(struct heap *h, unsigned cls)
 {
+	static struct heap *next_look; /* under heaps_lock */
 	struct object *strays = NULL;
 	bool adopted = false;
 
 	lock_acquire(&heaps_lock, LOCK_HEAPS);
 	for (unsigned warm = 0; warm < 2 && !adopted; warm++) {
-		unsigned looks = 0;
+		struct heap *o = ownerless[warm];
 
-		for (struct heap *o = ownerless[warm]; o != NULL && !adopted && looks < ADOPT_LOOKS_MAX;
-		     o = o->next_ownerless, looks++) {
-			/* Relaxed and without the lock: a hint. */
-			if (o->classes[cls].nr_slabs == 0)
-				continue;
-			lock_acquire(&o->lock, LOCK_HEAP);
+		for (unsigned looks = 0; o != NULL && !adopted && looks < ADOPT_LOOKS_MAX; looks++) {
 			adopted = adopt_from(h, o, cls, &strays);
-			lock_release(&o->lock, LOCK_HEAP);
+			o = o->next_ownerless;
 		}
+	}
+	for (unsigned looks = 0; many_threads() && !adopted && looks < BORROW_LOOKS_MAX; looks++) {
+		struct heap *o = next_look != NULL ? next_look : first_heap();
+
+		if (o != h && !o->ownerless)
+			adopted = borrow_from(h, o, cls, &strays);
+		next_look = o->next_all;
 	}
 	lock_release(&heaps_lock, LOCK_HEAPS);
 	settle_strays(strays);
@@ -531,7 +605,8 @@ static NOINLINE struct object *refill(struct heap *h, struct bin *b)
 	lock_release(&h->lock, LOCK_HEAP);
 	if (!filled) {
 		/* Relaxed: a hint. */
-		if (atomic_load_explicit(&nr_ownerless, memory_order_relaxed) != 0)
+		if (atomic_load_explicit(&nr_ownerless, memory_order_relaxed) != 0 ||
+		    many_threads())
 			adopt_slab(h, b->cls);
 		lock_acquire(&h->lock, LOCK_HEAP);
 		filled = refill_from_slabs(h, b, hc, true);

@@ -471,6 +471,41 @@ static void help_as_roff(const struct verb *v)
 		puts(".PP");
 }
 
+/* What stops a program, from the table of the messages. */
+static void diagnostics_as_roff(void)
+{
+	static const struct {
+		const char *text, *meaning;
+	} rows[] = {
+#define DOUBLE_FREE "The block was freed before."
+#define INTERIOR "The pointer does not point to the beginning of a block."
+#define FOREIGN                                                                                \
+	"The pointer is of the stack, of a variable, of another allocator, or never was one."
+#define CORRUPT "The program wrote to a block after it had freed it."
+#define DIAGNOSTIC(name, text) { text, name },
+#include "shim/diagnostics.def"
+#undef DIAGNOSTIC
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		fputs(".TP\n.RI \"pageblock: ", stdout);
+		for (const char *s = rows[i].text; *s != '\0'; s++) {
+			if (*s != '%') {
+				putchar(*s);
+				continue;
+			}
+			s++;
+			/* .RI alternates between the two fonts from argument to argument. */
+			printf("\" %s \"", *s == 'c'   ? "CALL"
+					   : *s == 'p' ? "ADDRESS"
+					   : *s == 'n' ? "N"
+						       : "BASE");
+		}
+		puts("\"");
+		roff_line(rows[i].meaning);
+	}
+}
+
 static int verb_help(const struct verb *verb, int argc, char **argv)
 {
 	if (argc > 2)
@@ -478,6 +513,10 @@ static int verb_help(const struct verb *verb, int argc, char **argv)
 	if (argc == 2 && strcmp(argv[1], "--roff") == 0) { /* for tools/generate */
 		for (size_t i = 0; i < NR_VERBS; i++)
 			help_as_roff(&verbs[i]);
+		return finish(verb);
+	}
+	if (argc == 2 && strcmp(argv[1], "--diagnostics") == 0) { /* likewise */
+		diagnostics_as_roff();
 		return finish(verb);
 	}
 	if (argc == 2) {

@@ -260,10 +260,8 @@ Test(large, misuse_is_named, .timeout = TIME_BOUND_S)
 	shim_free(p);
 }
 
-/* --- known and not mended -------------------------------------------------------------------- */
-
 /* A page that began a run long ago is still in the middle of this one. */
-Test(open, interior_of_a_run_with_a_past, .timeout = TIME_BOUND_S)
+Test(large, interior_of_a_run_with_a_past, .timeout = TIME_BOUND_S)
 {
 	char *runs[32], *whole;
 
@@ -282,7 +280,7 @@ Test(open, interior_of_a_run_with_a_past, .timeout = TIME_BOUND_S)
 }
 
 /* The room behind a run that had to move was never touched. */
-Test(open, room_for_growth_stays_clean, .timeout = TIME_BOUND_S)
+Test(large, room_for_growth_stays_clean, .timeout = TIME_BOUND_S)
 {
 	const size_t size = 8 * PAGEBLOCK_BYTES;
 	struct block a = block_of_size(size, 1);

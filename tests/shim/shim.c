@@ -475,10 +475,8 @@ Test(shim, running_out_is_survived, .timeout = TIME_BOUND_S)
 	expect_nothing_kept();
 }
 
-/* --- known and not mended ------------------------------------------------------------------------------- */
-
 /* The block is there already; that a smaller one cannot be had is no reason to fail. */
-Test(open, shrinking_needs_no_memory, .timeout = TIME_BOUND_S)
+Test(shim, shrinking_needs_no_memory, .timeout = TIME_BOUND_S)
 {
 	void *medium = shim_malloc(MEDIUM_MAX), *large = shim_malloc(PAGEBLOCK_BYTES), *p;
 	size_t nr;
@@ -502,12 +500,14 @@ static void free_null(void *unused)
 	shim_free(NULL);
 }
 
-Test(open, free_of_null_comes_first, .timeout = TIME_BOUND_S)
+Test(shim, free_of_null_comes_first, .timeout = TIME_BOUND_S)
 {
 	int status = run_in_child(free_null, NULL);
 
 	EXPECT(status == 0, "the child: %d", status);
 }
+
+/* --- known and not mended ------------------------------------------------------------------ */
 
 /* A write to a freed block is found when its memory is used again: diagnostics.def has
  * the line for it. */

@@ -1,0 +1,244 @@
+/*
+ * core/os.c against the real system.
+ */
+#define _GNU_SOURCE
+#include "core/core.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MIB ((size_t)1 << 20)
+
+/* Whether the pages can be written to, as /proc/self/maps has it. */
+static bool writable(const void *addr)
+{
+	int ends[2];
+	bool ok;
+
+	cr_assert(pipe(ends) == 0);
+	cr_assert(write(ends[1], "x", 1) == 1);
+	/* The kernel writes for us, and says EFAULT where we would die. */
+	ok = syscall(SYS_read, ends[0], addr, (size_t)1) == 1;
+	(void)close(ends[0]);
+	(void)close(ends[1]);
+	return ok;
+}
+
+static size_t resident(void *addr, size_t bytes)
+{
+	static unsigned char pages[1 << 16];
+	size_t n = 0;
+
+	cr_assert(bytes / 4096 <= sizeof(pages) && mincore(addr, bytes, pages) == 0);
+	for (size_t i = 0; i < bytes / 4096; i++)
+		n += pages[i] & 1;
+	return n;
+}
+
+Test(os, reserve_commit_purge)
+{
+	char *at = os_reserve(8 * MIB, 2 * MIB);
+
+	cr_assert(at != NULL && ((uintptr_t)at & (2 * MIB - 1)) == 0);
+	cr_assert(!writable(at));
+	cr_assert(os_commit(at + MIB, MIB) == 0);
+	cr_assert(writable(at + MIB) && !writable(at) && !writable(at + 2 * MIB));
+	memset(at + MIB, 1, MIB);
+	/* Committing again keeps the contents. */
+	cr_assert(os_commit(at + MIB, 2 * MIB) == 0);
+	cr_assert(at[MIB] == 1 && at[2 * MIB] == 0);
+	cr_assert(os_purge(at + MIB, MIB) == 0);
+	cr_assert(resident(at + MIB, MIB) == 0);
+	cr_assert(at[MIB] == 0 && at[2 * MIB - 1] == 0);
+	os_uncommit(at + MIB, MIB);
+	cr_assert(!writable(at + MIB));
+	os_unreserve(at, 8 * MIB);
+}
+
+Test(os, alignments)
+{
+	for (size_t align = 4096; align <= 1024 * MIB; align *= 2) {
+		char *at = os_reserve(3 * 4096, align);
+
+		cr_assert(at != NULL && ((uintptr_t)at & (align - 1)) == 0);
+		os_unreserve(at, 3 * 4096);
+	}
+	cr_assert(os_reserve((size_t)1 << 60, 4096) == NULL);
+	cr_assert(os_reserve(SIZE_MAX - 5, 2 * MIB) == NULL);
+}
+
+Test(os, reserve_at_takes_only_what_is_free)
+{
+	char *at = os_reserve(4 * MIB, 4096);
+
+	cr_assert(!os_reserve_at(at + MIB, MIB));
+	os_unreserve(at + MIB, MIB);
+	cr_assert(os_reserve_at(at + MIB, MIB));
+	cr_assert(!os_reserve_at(at, 2 * MIB));
+	cr_assert(os_commit(at, 4 * MIB) == 0);
+}
+
+Test(os, readable_table_with_a_window)
+{
+	char *at = os_reserve_readable((size_t)8 << 30, 4096);
+	size_t before;
+
+	cr_assert(at != NULL);
+	for (size_t i = 0; i < (size_t)8 << 30; i += 512 * MIB)
+		cr_assert(at[i] == 0);
+	cr_assert(!writable(at + MIB));
+	cr_assert(os_commit_small(at + 100 * MIB, 4 * MIB) == 0);
+	cr_assert(writable(at + 100 * MIB) && !writable(at + 104 * MIB));
+	before = resident(at + 100 * MIB, 4 * MIB);
+	at[102 * MIB] = 1;
+	/* One small page, not a huge one. */
+	cr_assert(resident(at + 100 * MIB, 4 * MIB) <= before + 1);
+}
+
+Test(os, moves_pages)
+{
+	char *at = os_reserve(8 * MIB, 2 * MIB);
+
+	cr_assert(os_commit(at, 8 * MIB) == 0);
+	for (size_t i = 0; i < MIB; i++)
+		at[i] = (char)(i * 7);
+	memset(at + 4 * MIB, 9, MIB);
+	cr_assert(os_move(at + 4 * MIB, at, MIB) == 0);
+	for (size_t i = 0; i < MIB; i++)
+		cr_assert(at[4 * MIB + i] == (char)(i * 7) && at[i] == 0);
+	/* Both can be written to. */
+	memset(at, 1, 8 * MIB);
+	/* And moved back and on, across mappings that were moved before or not. */
+	cr_assert(os_move(at + 6 * MIB, at + 4 * MIB, MIB) == 0);
+	cr_assert(at[6 * MIB] == 1 && at[4 * MIB] == 0);
+	memset(at, 2, 8 * MIB);
+	if (os_move(at, at + 3 * MIB, 2 * MIB) != 0)
+		/* Some kernels refuse this: then source and destination are still there. */
+		for (size_t i = 0; i < 2 * MIB; i += 4096)
+			at[i] = 2;
+	memset(at, 3, 8 * MIB);
+}
+
+/* Makes one kind of mremap, or any, fail as an old kernel or a filter would. */
+static void filter_mremap(uint32_t flags, uint32_t error)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mremap, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[3])),
+		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, flags, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {.len = sizeof(code) / sizeof(*code), .filter = code};
+
+	cr_assert(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+		cr_skip_test("no seccomp");
+}
+
+Test(os, moves_pages_on_an_old_kernel)
+{
+	char *at = os_reserve(4 * MIB, 2 * MIB);
+
+	cr_assert(os_commit(at, 4 * MIB) == 0);
+	memset(at, 5, MIB);
+	filter_mremap(4 /* MREMAP_DONTUNMAP */, EINVAL);
+	cr_assert(os_move(at + 2 * MIB, at, MIB) == 0);
+	cr_assert(at[2 * MIB] == 5 && at[3 * MIB - 1] == 5 && at[0] == 0 && at[MIB - 1] == 0);
+	memset(at, 6, 4 * MIB);
+}
+
+Test(os, a_move_that_is_refused_changes_nothing)
+{
+	char *at = os_reserve(4 * MIB, 2 * MIB);
+
+	cr_assert(os_commit(at, 4 * MIB) == 0);
+	memset(at, 5, 4 * MIB);
+	filter_mremap(1 /* MREMAP_MAYMOVE */, ENOSYS);
+	errno = 77;
+	cr_assert(os_move(at + 2 * MIB, at, MIB) == -ENOSYS);
+	cr_assert(errno == 77 && at[0] == 5 && at[2 * MIB] == 5);
+}
+
+Test(os, limits_are_seen)
+{
+	struct rlimit limit = {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+	size_t used = os_address_used();
+
+	cr_assert(os_address_limit() == SIZE_MAX);
+	cr_assert(used > MIB);
+	cr_assert(os_reserve(64 * MIB, 4096) != NULL);
+	cr_assert(os_address_used() >= used + 64 * MIB);
+	limit.rlim_cur = 1024 * MIB;
+	cr_assert(setrlimit(RLIMIT_AS, &limit) == 0);
+	cr_assert(os_address_limit() == 1024 * MIB);
+	cr_assert(os_reserve(2048 * MIB, 4096) == NULL);
+	cr_assert(os_reserve(100 * MIB, 4096) != NULL);
+}
+
+Test(os, commit_is_refused_at_the_data_limit)
+{
+	struct rlimit limit;
+	char *at = os_reserve(1024 * MIB, 4096);
+
+	cr_assert(getrlimit(RLIMIT_DATA, &limit) == 0);
+	limit.rlim_cur = 200 * MIB;
+	cr_assert(setrlimit(RLIMIT_DATA, &limit) == 0);
+	cr_assert(os_commit(at, 1024 * MIB) == -ENOMEM);
+	cr_assert(os_commit(at, 16 * MIB) == 0);
+	at[16 * MIB - 1] = 1;
+}
+
+Test(os, errno_is_left_alone)
+{
+	char *at = os_reserve(4 * MIB, 4096);
+	_Atomic uint32_t word = 1;
+
+	errno = 77;
+	(void)os_reserve((size_t)1 << 60, 4096);
+	(void)os_reserve_at(at, 4096);
+	(void)os_reserve_readable((size_t)1 << 60, 4096);
+	cr_assert(os_commit(NULL, 4096) != 0);
+	cr_assert(os_commit_small(NULL, 4096) != 0);
+	cr_assert(os_purge((void *)(uintptr_t)4096, 4096) != 0);
+	cr_assert(os_move(at, NULL, 4096) != 0);
+	os_uncommit(at, 4096);
+	os_hugepage(NULL, 4096, true);
+	os_unreserve((void *)(uintptr_t)1, 4096);
+	(void)os_page_bytes();
+	(void)os_memory_bytes();
+	(void)os_address_limit();
+	(void)os_address_used();
+	(void)os_now_ns();
+	os_futex_wait(&word, 2);
+	os_futex_wake(&word, 1);
+	os_yield();
+	(void)close(STDERR_FILENO);
+	errno = 77;
+	os_write_stderr("lost", 4);
+	cr_assert(errno == 77);
+}
+
+Test(os, facts)
+{
+	struct timespec pause = {.tv_nsec = 20000000};
+	uint64_t before = os_now_ns();
+
+	cr_assert(os_page_bytes() == (size_t)sysconf(_SC_PAGESIZE));
+	cr_assert(os_memory_bytes() / MIB ==
+		  (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE) / MIB);
+	(void)nanosleep(&pause, NULL);
+	cr_assert(os_now_ns() > before);
+}

@@ -1,0 +1,18 @@
+/* The first word of a freed block is overwritten; noticed when the block is put away. */
+#include "tests/victims/victim.h"
+
+int main(void)
+{
+	static void *others[5000];
+	void **p = malloc(64);
+
+	for (int i = 0; i < 5000; i++)
+		others[i] = malloc(64);
+	EXPECT_LINE("a free block was written to: its link is 0x414141414140");
+	free(p);
+	p = hidden(p);
+	*p = (void *)(uintptr_t)0x414141414140;
+	for (int i = 0; i < 5000; i++)
+		free(others[i]);
+	return unnoticed();
+}
