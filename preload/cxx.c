@@ -342,8 +342,10 @@ EXPORT void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t align,
 {
 	(void)tag;
 	if (REPLACED(_ZnwmSt11align_val_t))
-		return nothrow_replaced((struct request){
-			.size = size, .align = align, .replaced_aligned = _ZnwmSt11align_val_t });
+		return nothrow_replaced(
+			(struct request){ .size = size,
+					  .align = align,
+					  .replaced_aligned = _ZnwmSt11align_val_t });
 
 	void *p = new_aligned_or_null(size, align);
 
@@ -356,8 +358,10 @@ EXPORT void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t align,
 {
 	(void)tag;
 	if (REPLACED(_ZnamSt11align_val_t) || REPLACED(_ZnwmSt11align_val_t))
-		return nothrow_replaced((struct request){
-			.size = size, .align = align, .replaced_aligned = _ZnamSt11align_val_t });
+		return nothrow_replaced(
+			(struct request){ .size = size,
+					  .align = align,
+					  .replaced_aligned = _ZnamSt11align_val_t });
 
 	void *p = new_aligned_or_null(size, align);
 
@@ -427,7 +431,8 @@ EXPORT void _ZdaPvRKSt9nothrow_t(void *p, const struct nothrow *tag)
 }
 
 /* delete(p, align, nothrow), delete(p, size, align): delete(p, align) */
-EXPORT void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *p, size_t align, const struct nothrow *tag)
+EXPORT void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *p, size_t align,
+						const struct nothrow *tag)
 {
 	(void)tag;
 	_ZdlPvSt11align_val_t(p, align);
@@ -440,7 +445,8 @@ EXPORT void _ZdlPvmSt11align_val_t(void *p, size_t size, size_t align)
 }
 
 /* delete[](p, align, nothrow), delete[](p, size, align): delete[](p, align) */
-EXPORT void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *p, size_t align, const struct nothrow *tag)
+EXPORT void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *p, size_t align,
+						const struct nothrow *tag)
 {
 	(void)tag;
 	_ZdaPvSt11align_val_t(p, align);

@@ -6,9 +6,9 @@
  * one allocator is asked to free a block of the other's.
  */
 #define _GNU_SOURCE
+#include "preload/dlopen.h"
 #include "preload/config.h"
 #include "preload/export.h"
-#include "preload/dlopen.h"
 
 #include <dlfcn.h>
 #include <stdatomic.h>

@@ -23,11 +23,7 @@ enum option_id {
 };
 
 /* The values of ENUM options, in the order of their rows. */
-enum option_choice {
-	THP_AUTO,
-	THP_ALWAYS,
-	THP_NEVER
-};
+enum option_choice { THP_AUTO, THP_ALWAYS, THP_NEVER };
 
 struct option_info {
 	const char *name;

@@ -53,15 +53,15 @@ PB_FUNCTION const char *pb_version(void);
  * happened meanwhile.  Later versions only add fields at the end.
  */
 struct pb_stats {
-	size_t size;               /* set to sizeof(struct pb_stats) before the call */
-	uint64_t live_bytes;       /* in blocks the program has, or threads keep for it */
-	uint64_t large_bytes;      /* of live_bytes: in page runs, one a block */
-	uint64_t slab_bytes;       /* pages that hold small blocks, free ones included */
-	uint64_t slab_free_bytes;  /* of slab_bytes: free */
-	uint64_t committed_bytes;  /* address space made usable; not all of it is resident */
-	uint64_t dirty_free_bytes; /* free pages not given back yet */
-	uint64_t purged_bytes;     /* given back to the system since the start */
-	uint64_t nr_heaps;         /* heaps ever made; a thread that allocates has one */
+	size_t size;                 /* set to sizeof(struct pb_stats) before the call */
+	uint64_t live_bytes;         /* in blocks the program has, or threads keep for it */
+	uint64_t large_bytes;        /* of live_bytes: in page runs, one a block */
+	uint64_t slab_bytes;         /* pages that hold small blocks, free ones included */
+	uint64_t slab_free_bytes;    /* of slab_bytes: free */
+	uint64_t committed_bytes;    /* address space made usable; not all of it is resident */
+	uint64_t dirty_free_bytes;   /* free pages not given back yet */
+	uint64_t purged_bytes;       /* given back to the system since the start */
+	uint64_t nr_heaps;           /* heaps ever made; a thread that allocates has one */
 	uint64_t nr_ownerless_heaps; /* heaps whose thread has ended, waiting for another */
 };
 

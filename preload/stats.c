@@ -28,7 +28,8 @@ enum {
 #undef STAT
 	NR_STATS
 };
-STATIC_ASSERT(sizeof(struct shim_stats) == NR_STATS * sizeof(uint64_t), "stats.def is complete");
+STATIC_ASSERT(sizeof(struct shim_stats) == NR_STATS * sizeof(uint64_t),
+	      "stats.def is complete");
 STATIC_ASSERT(sizeof(struct pb_stats) == sizeof(uint64_t) + NR_STATS * sizeof(uint64_t),
 	      "pb_stats is complete");
 
@@ -49,7 +50,8 @@ static struct glibc_view glibc_view(void)
 	shim_stats_read(&s);
 	v.large_bytes = s.large_bytes;
 	v.used_bytes = s.live_bytes > s.large_bytes ? s.live_bytes - s.large_bytes : 0;
-	v.arena_bytes = s.committed_bytes > s.large_bytes ? s.committed_bytes - s.large_bytes : 0;
+	v.arena_bytes =
+		s.committed_bytes > s.large_bytes ? s.committed_bytes - s.large_bytes : 0;
 	/* The counters are not of one moment. */
 	if (v.arena_bytes < v.used_bytes)
 		v.arena_bytes = v.used_bytes;

@@ -25,6 +25,8 @@
 #define BATCH_BYTES_FIRST 1024u
 #define BIN_OBJECTS_MAX 4096u
 #define BATCH_OBJECTS_MAX 128u
+#define OUTGOING_BYTES_MAX 65536u
+#define OUTGOING_OBJECTS_MAX 256u
 #define CACHE_FULL_THREADS 4u
 /* Heaps left by their threads that keep their caches for the next thread. */
 #define NR_WARM_OWNERLESS 4u
@@ -709,68 +711,94 @@ static NOINLINE void settle_bin(struct heap *h, struct bin *b)
 
 /* --- frees of other heaps' objects ----------------------------------------------- */
 
+/* The bin that owns the object by now, as the table says. */
+static struct bin *bin_of(const struct object *o)
+{
+	/* Relaxed: a stale answer is one of the past owners, who finds a stray. */
+	return (struct bin *)(void *)(arena_base() + atomic_load_explicit(arena_entry(o),
+									  memory_order_relaxed));
+}
+
+/*
+ * One object comes home; false: this is not its home.  When nobody takes what comes, it
+ * is freed for real, so that a thread that only frees makes nothing grow.
+ */
+static bool receive(struct heap *h, struct object *o, struct object **strays)
+{
+	struct bin *b = bin_of(o);
+	struct heap_class *hc = &h->classes[b->cls];
+
+	if (unlikely(heap_of_bin(b) != h))
+		return false;
+	if (h->ownerless)
+		return settle_object(h, o);
+	o->next = hc->inbox;
+	hc->inbox = o;
+	if (unlikely(++hc->nr_inbox > 2 * bin_max(b->cls)))
+		*strays = chain_join(settle_inbox(h, b->cls), *strays);
+	return true;
+}
+
 static void deliver(struct outgoing *slot)
 {
-	struct bin *b = slot->bin;
-	struct heap *h = heap_of_bin(b);
-	struct heap_class *hc = &h->classes[b->cls];
-	struct object *strays = NULL;
-	struct outgoing out;
+	struct heap *h = slot->heap;
+	struct object *strays = NULL, *o;
 
-	/* Under the lock the chain is in the slot or in the inbox, never in both: a fork
+	/* Under the lock an object is in the slot or in the inbox, never in both: a fork
 	 * takes this lock too. */
 	lock_acquire(&h->lock, LOCK_HEAP);
-	out = *slot;
-	*slot = (struct outgoing){ .bin = NULL };
-	out.tail->next = hc->inbox;
-	hc->inbox = out.head;
-	hc->nr_inbox += out.nr;
-	/* Nobody takes it: free it for real, so that a thread that only frees makes
-	 * nothing grow. */
-	if (h->ownerless || hc->nr_inbox > 2 * bin_max(b->cls))
-		strays = settle_inbox(h, b->cls);
+	o = slot->head;
+	*slot = (struct outgoing){ .heap = NULL };
+	while (o != NULL) {
+		struct object *next = o->next;
+
+		if (unlikely(!receive(h, o, &strays))) {
+			o->next = strays;
+			strays = o;
+		}
+		o = next;
+	}
 	lock_release(&h->lock, LOCK_HEAP);
 	settle_strays(strays);
 	purge_tick();
 }
 
-/* The slot for a bin, one of two places; makes room when both are taken by others. */
-static struct outgoing *outgoing_slot(struct heap *h, struct bin *theirs)
+/* The slot for a heap, one of two places; makes room when both are taken by others. */
+static struct outgoing *outgoing_slot(struct heap *h, struct heap *to)
 {
-	size_t i = (((uintptr_t)theirs >> 5) ^ ((uintptr_t)theirs >> 14)) % NR_OUTGOING;
+	size_t i = (uintptr_t)to / HEAP_STRIDE % NR_OUTGOING;
 	struct outgoing *first = &h->outgoing[i], *second = &h->outgoing[i ^ 1];
 
-	if (first->bin == theirs)
+	if (likely(first->heap == to))
 		return first;
-	if (second->bin == theirs)
+	if (second->heap == to)
 		return second;
-	if (first->bin != NULL && second->bin != NULL)
+	if (first->heap != NULL && second->heap != NULL)
 		deliver(first->nr > second->nr ? first : second);
-	if (first->bin != NULL)
+	if (first->heap != NULL)
 		first = second;
-	first->bin = theirs;
+	first->heap = to;
 	return first;
 }
 
-static void free_remote(struct heap *h, struct bin *theirs, struct object *o)
+static void free_remote(struct heap *h, struct heap *to, size_t nr_bytes, struct object *o)
 {
-	struct outgoing *out = outgoing_slot(h, theirs);
+	struct outgoing *out = outgoing_slot(h, to);
 
 	o->next = out->head;
 	o->key = arena_key();
-	if (out->head == NULL)
-		out->tail = o;
 	/* A fork may copy the slot between any two stores: see mend_slots(). */
 	atomic_signal_fence(memory_order_release);
 	out->head = o;
-	if (++out->nr >= batch_max(theirs->cls))
+	out->nr_bytes += (uint32_t)nr_bytes;
+	if (++out->nr >= OUTGOING_OBJECTS_MAX || out->nr_bytes >= shifted(OUTGOING_BYTES_MAX))
 		deliver(out);
 }
 
 static void deliver_all(struct heap *h)
 {
 	for (unsigned i = 0; i < NR_OUTGOING; i++) {
-		if (h->outgoing[i].bin != NULL)
+		if (h->outgoing[i].heap != NULL)
 			deliver(&h->outgoing[i]);
 	}
 }
@@ -781,8 +809,8 @@ static void deliver_all(struct heap *h)
 
 /*
  * Whether o is on a chain that another thread may be changing.  Every step is
- * checked before it is followed: it must be an object of the same class with the key
- * still in place, and slabs stay mapped whatever happens to them.
+ * checked before it is followed: it must be an object of the class (or of any, for
+ * NR_CLASSES) with the key still in place, and slabs stay mapped whatever happens.
  */
 static bool chain_has(struct object *chain, const struct object *o, unsigned cls)
 {
@@ -794,7 +822,8 @@ static bool chain_has(struct object *chain, const struct object *o, unsigned cls
 
 		struct slab *s = slab_of(chain);
 
-		if (slab_heap(s) == NULL || s->cls != cls || (uintptr_t)chain % ALIGN_MIN != 0)
+		if (slab_heap(s) == NULL || (cls != NR_CLASSES && s->cls != cls) ||
+		    (uintptr_t)chain % ALIGN_MIN != 0)
 			return false;
 
 		const volatile struct object *o_seen = chain;
@@ -815,8 +844,8 @@ static bool is_on_a_chain(struct heap *owner, struct slab *s, const struct objec
 		return true;
 	for (struct heap *h = first_heap(); h != NULL; h = h->next_all) {
 		for (unsigned i = 0; i < NR_OUTGOING; i++) {
-			if (h->outgoing[i].bin == b &&
-			    chain_has(h->outgoing[i].head, o, b->cls))
+			if (h->outgoing[i].heap == owner &&
+			    chain_has(h->outgoing[i].head, o, NR_CLASSES))
 				return true;
 		}
 	}
@@ -870,7 +899,7 @@ static void free_object(struct slab *s, struct heap *owner, struct object *o)
 	if (owner == h) {
 		push(h, slab_bin(s, h), o);
 	} else if (likely(h != NULL)) {
-		free_remote(h, slab_bin(s, owner), o);
+		free_remote(h, owner, class_info[s->cls].bytes, o);
 	} else {
 		o->next = NULL;
 		settle_strays(o);
@@ -919,7 +948,7 @@ void heap_free(void *p)
 	if (heap_of_bin(b) == h)
 		push(h, b, o);
 	else
-		free_remote(h, b, o);
+		free_remote(h, heap_of_bin(b), ci->bytes, o);
 }
 
 /* --- threads, draining -------------------------------------------------------------------- */
@@ -1030,12 +1059,12 @@ static void mend_slots(struct heap *h)
 	for (unsigned i = 0; i < NR_OUTGOING; i++) {
 		struct outgoing *out = &h->outgoing[i];
 
-		if (out->bin == NULL || out->head == NULL) {
-			*out = (struct outgoing){ .bin = NULL };
+		if (out->heap == NULL || out->head == NULL) {
+			*out = (struct outgoing){ .heap = NULL };
 			continue;
 		}
-		out->nr = 1;
-		for (out->tail = out->head; out->tail->next != NULL; out->tail = out->tail->next)
+		out->nr = 0;
+		for (const struct object *o = out->head; o != NULL; o = o->next)
 			out->nr++;
 	}
 }

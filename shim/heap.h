@@ -23,7 +23,7 @@
 
 #define HEAP_STRIDE ((size_t)16384)
 #define NR_FULLNESS 4u
-#define NR_OUTGOING 16u
+#define NR_OUTGOING 32u
 
 /* A free object on a chain.  key is arena_key() while the object is on a chain. */
 struct object {
@@ -46,11 +46,12 @@ STATIC_ASSERT(sizeof(struct bin) == 32, "bins are addressed in steps of 32 bytes
 
 struct slab;
 
-/* Objects of one other bin on their way to its heap. */
+/* Objects of another heap, of any class, on their way to it. */
 struct outgoing {
-	struct bin *bin;
-	struct object *head, *tail;
+	struct heap *heap;
+	struct object *head;
 	uint32_t nr;
+	uint32_t nr_bytes;
 };
 
 /* One class of a heap, beside its bin. */

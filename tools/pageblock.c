@@ -22,7 +22,7 @@
 
 enum exit_status {
 	EXIT_USAGE = 2,
-	EXIT_OURS = 125,      /* run: before the program was started, as env(1) has it */
+	EXIT_OURS = 125,       /* run: before the program was started, as env(1) has it */
 	EXIT_CANNOT_RUN = 126, /* run: the program is there but cannot be run */
 	EXIT_NOT_FOUND = 127
 };
@@ -285,7 +285,8 @@ static void option_as_markdown(enum option_id which)
 	struct text d, r;
 
 	if (which == 0)
-		puts("| option | type | default | values | what it does |\n|---|---|---|---|---|");
+		puts("| option | type | default | values | what it does "
+		     "|\n|---|---|---|---|---|");
 	printf("| `%s` | %s | `%s` | ", o->name, options_type_name(o->type),
 	       option_default(&d, which));
 	/* A bar inside a table's cell must be written apart. */
@@ -374,7 +375,8 @@ static int verb_options(const struct verb *verb, int argc, char **argv)
 	return finish(verb);
 }
 
-/* --- version and help ---------------------------------------------------------------------- */
+/* --- version and help ----------------------------------------------------------------------
+ */
 
 static int verb_version(const struct verb *verb, int argc, char **argv)
 {

@@ -10,7 +10,10 @@ static std::map<std::string, std::string> *leaked;
 
 struct global {
 	std::map<std::string, std::string> map;
-	global() { map["a"] = std::string(1000, 'a'); }
+	global()
+	{
+		map["a"] = std::string(1000, 'a');
+	}
 	~global()
 	{
 		map["b"] = std::string(5000, 'b');

@@ -19,8 +19,8 @@ static void preinit(int argc, char **argv, char **envp)
 	preinit_block = calloc(10, 10);
 	free(malloc(100000));
 }
-__attribute__((section(".preinit_array"), used)) static void (*preinit_entry)(int, char **,
-									       char **) = preinit;
+__attribute__((section(".preinit_array"),
+	       used)) static void (*preinit_entry)(int, char **, char **) = preinit;
 
 /* dlsym and dlerror allocate when they fail. */
 __attribute__((constructor)) static void construct(void)

@@ -21,7 +21,10 @@ static size_t hide(size_t n)
 
 static const char *error(void)
 {
-	return errno == 0 ? "-" : errno == ENOMEM ? "ENOMEM" : errno == EINVAL ? "EINVAL" : "other";
+	return errno == 0        ? "-"
+	       : errno == ENOMEM ? "ENOMEM"
+	       : errno == EINVAL ? "EINVAL"
+				 : "other";
 }
 
 /* A block of size bytes that can be written, is aligned, and can be freed. */
@@ -44,20 +47,60 @@ static const char *block(void *p, size_t size, size_t align)
 		errno = 0;                                                                     \
 		void *result = call;                                                           \
 		const char *e = error();                                                       \
-		printf("%-60s %s %s\n", #call " " #size " " #align, block(result, size, align), e); \
+		printf("%-60s %s %s\n", #call " " #size " " #align,                            \
+		       block(result, size, align), e);                                         \
 	} while (0)
 
-static const size_t sizes[] = {
-	0, 1, 15, 16, 17, 100, 2048, 2049, 4096, 32768, 32769, 65536, 1 << 20, 5 << 20,
-	(size_t)1 << 46, PTRDIFF_MAX - 65536, PTRDIFF_MAX - 4096, PTRDIFF_MAX - 64, PTRDIFF_MAX,
-	(size_t)PTRDIFF_MAX + 1, SIZE_MAX - 65536, SIZE_MAX - 4095, SIZE_MAX - 16, SIZE_MAX
-};
+static const size_t sizes[] = { 0,
+				1,
+				15,
+				16,
+				17,
+				100,
+				2048,
+				2049,
+				4096,
+				32768,
+				32769,
+				65536,
+				1 << 20,
+				5 << 20,
+				(size_t)1 << 46,
+				PTRDIFF_MAX - 65536,
+				PTRDIFF_MAX - 4096,
+				PTRDIFF_MAX - 64,
+				PTRDIFF_MAX,
+				(size_t)PTRDIFF_MAX + 1,
+				SIZE_MAX - 65536,
+				SIZE_MAX - 4095,
+				SIZE_MAX - 16,
+				SIZE_MAX };
 #define NR_SIZES (sizeof(sizes) / sizeof(sizes[0]))
 
-static const size_t aligns[] = { 0,  1,  2,    3,    4,      8,	   15,		 16,	       24,
-				 32, 48, 64,   100,  256,    4096, 5000,	 65536,	       1 << 20,
-				 8 << 20, (size_t)1 << 46, (size_t)1 << 62, SIZE_MAX / 2 + 1,
-				 SIZE_MAX / 2 + 2, SIZE_MAX };
+static const size_t aligns[] = { 0,
+				 1,
+				 2,
+				 3,
+				 4,
+				 8,
+				 15,
+				 16,
+				 24,
+				 32,
+				 48,
+				 64,
+				 100,
+				 256,
+				 4096,
+				 5000,
+				 65536,
+				 1 << 20,
+				 8 << 20,
+				 (size_t)1 << 46,
+				 (size_t)1 << 62,
+				 SIZE_MAX / 2 + 1,
+				 SIZE_MAX / 2 + 2,
+				 SIZE_MAX };
 #define NR_ALIGNS (sizeof(aligns) / sizeof(aligns[0]))
 
 static size_t at_least_one(size_t align)
@@ -105,11 +148,13 @@ static void allocate(void)
 
 static void overflow(void)
 {
-	static const size_t pairs[][2] = {
-		{ 2, SIZE_MAX / 2 + 1 },       { SIZE_MAX, SIZE_MAX }, { SIZE_MAX / 16 + 1, 16 },
-		{ (size_t)1 << 32, 1u << 31 }, { 0, SIZE_MAX },	       { SIZE_MAX, 0 },
-		{ (size_t)1 << 33, (size_t)1 << 33 }
-	};
+	static const size_t pairs[][2] = { { 2, SIZE_MAX / 2 + 1 },
+					   { SIZE_MAX, SIZE_MAX },
+					   { SIZE_MAX / 16 + 1, 16 },
+					   { (size_t)1 << 32, 1u << 31 },
+					   { 0, SIZE_MAX },
+					   { SIZE_MAX, 0 },
+					   { (size_t)1 << 33, (size_t)1 << 33 } };
 
 	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
 		size_t a = hide(pairs[i][0]), b = hide(pairs[i][1]);
@@ -142,9 +187,10 @@ static void realloc_edges(void)
 	printf("reallocarray to 0: %s %s\n", q == NULL ? "NULL" : "block", error());
 
 	/* Contents through sizes of every kind, growing and shrinking. */
-	static const size_t steps[] = { 1,	10,    100,    1000,	10000, 100000, 1000000,
-					3 << 20, 10,   5 << 20, 6 << 20, 4 << 20, 70000, 65536,
-					4096,	100,   2047,   2049,	32768, 32769, 24, 1 };
+	static const size_t steps[] = { 1,       10,      100,  1000,    10000,   100000,
+					1000000, 3 << 20, 10,   5 << 20, 6 << 20, 4 << 20,
+					70000,   65536,   4096, 100,     2047,    2049,
+					32768,   32769,   24,   1 };
 	size_t old = 1;
 
 	p = malloc(1);
@@ -165,7 +211,9 @@ static void realloc_edges(void)
 
 static void calloc_zeroes(void)
 {
-	static const size_t some[] = { 8, 24, 64, 500, 2048, 3000, 32768, 40000, 300000, 3 << 20 };
+	static const size_t some[] = {
+		8, 24, 64, 500, 2048, 3000, 32768, 40000, 300000, 3 << 20
+	};
 
 	for (int round = 0; round < 3; round++) {
 		for (size_t i = 0; i < sizeof(some) / sizeof(some[0]); i++) {
@@ -175,7 +223,8 @@ static void calloc_zeroes(void)
 			for (int k = 0; k < 20; k++) {
 				unsigned char *p = calloc(1, some[i]);
 
-				for (size_t j = 0; j < malloc_usable_size(p) && j < some[i]; j++)
+				for (size_t j = 0; j < malloc_usable_size(p) && j < some[i];
+				     j++)
 					wrong += p[j] != 0;
 				memset(p, 0xff, some[i]);
 				blocks[k] = p;
@@ -216,14 +265,28 @@ static void errno_kept(void)
 static void rest(void)
 {
 	static const int params[][2] = {
-		{ M_MXFAST, 0 },	      { M_MXFAST, 160 },	{ M_MXFAST, 161 },
-		{ M_MXFAST, -1 },	      { M_TRIM_THRESHOLD, 0 },	{ M_TRIM_THRESHOLD, -1 },
-		{ M_TOP_PAD, 65536 },	      { M_MMAP_THRESHOLD, 0 },	{ M_MMAP_THRESHOLD, 65536 },
-		{ M_MMAP_THRESHOLD, 32 << 20 }, { M_MMAP_THRESHOLD, (32 << 20) + 1 },
-		{ M_MMAP_THRESHOLD, (1 << 30) },  { M_MMAP_THRESHOLD, -1 },
-		{ M_MMAP_MAX, 0 },	      { M_CHECK_ACTION, 3 },	{ M_PERTURB, 0 },
-		{ M_ARENA_TEST, 1 },	      { M_ARENA_MAX, 1 },	{ M_ARENA_MAX, 0 },
-		{ M_ARENA_TEST, 0 },	      { 12345, 1 },		{ -100, 1 },
+		{ M_MXFAST, 0 },
+		{ M_MXFAST, 160 },
+		{ M_MXFAST, 161 },
+		{ M_MXFAST, -1 },
+		{ M_TRIM_THRESHOLD, 0 },
+		{ M_TRIM_THRESHOLD, -1 },
+		{ M_TOP_PAD, 65536 },
+		{ M_MMAP_THRESHOLD, 0 },
+		{ M_MMAP_THRESHOLD, 65536 },
+		{ M_MMAP_THRESHOLD, 32 << 20 },
+		{ M_MMAP_THRESHOLD, (32 << 20) + 1 },
+		{ M_MMAP_THRESHOLD, (1 << 30) },
+		{ M_MMAP_THRESHOLD, -1 },
+		{ M_MMAP_MAX, 0 },
+		{ M_CHECK_ACTION, 3 },
+		{ M_PERTURB, 0 },
+		{ M_ARENA_TEST, 1 },
+		{ M_ARENA_MAX, 1 },
+		{ M_ARENA_MAX, 0 },
+		{ M_ARENA_TEST, 0 },
+		{ 12345, 1 },
+		{ -100, 1 },
 	};
 
 	for (size_t i = 0; i < sizeof(params) / sizeof(params[0]); i++)

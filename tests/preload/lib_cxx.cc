@@ -2,7 +2,10 @@
 #include <cstddef>
 #include <new>
 
-static void throws() { throw 1; }
+static void throws()
+{
+	throw 1;
+}
 
 // 1: as it should be.
 extern "C" int cxx_fails_well(std::size_t n)

@@ -4,7 +4,8 @@
 #include <exception>
 #include <new>
 
-namespace {
+namespace
+{
 
 // More than can be had, and opaque to the compiler.
 std::size_t too_much()
@@ -23,10 +24,19 @@ void gives_up()
 		std::set_new_handler(nullptr);
 }
 
-struct custom {};
+struct custom {
+};
 
-void throws_custom() { calls++; throw custom(); }
-void throws_bad_alloc() { calls++; throw std::bad_alloc(); }
+void throws_custom()
+{
+	calls++;
+	throw custom();
+}
+void throws_bad_alloc()
+{
+	calls++;
+	throw std::bad_alloc();
+}
 
 // The forms of new, each called with the size it is given.
 using form = void *(*)(std::size_t);

@@ -40,7 +40,8 @@ int main(void)
 		EXPECT(big[i] == 0);
 	memset(&s, 0xff, sizeof(s));
 	s.size = offsetof(struct pb_stats, large_bytes);
-	EXPECT(pb_get_stats(&s) == 0 && s.live_bytes != UINT64_MAX && s.large_bytes == UINT64_MAX);
+	EXPECT(pb_get_stats(&s) == 0 && s.live_bytes != UINT64_MAX &&
+	       s.large_bytes == UINT64_MAX);
 	s.size = 3;
 	errno = 0;
 	EXPECT(pb_get_stats(&s) == -1 && errno == EINVAL);

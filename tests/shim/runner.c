@@ -20,7 +20,7 @@ void runner_add(struct runner_test *test)
 }
 
 /* One report ends the test.  The tests' processes have one thread when they are forked. */
-const char *__tsan_default_options(void);
+__attribute__((visibility("default"))) const char *__tsan_default_options(void);
 const char *__tsan_default_options(void)
 {
 	return "halt_on_error=1:second_deadlock_stack=1";

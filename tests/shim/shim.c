@@ -223,6 +223,7 @@ Test(shim, oracle_on_threads_that_come_and_go, .timeout = TIME_BOUND_S)
 	uint64_t nr_ops = nr_ops_of(3000000);
 	uint64_t seed = seed_begin("shim/oracle_on_threads_that_come_and_go", nr_ops);
 
+	shim_init();
 	for (unsigned i = 0; i < NR_LANES; i++) {
 		struct lane *lane = &lanes[i];
 		pthread_t first;
@@ -290,7 +291,7 @@ Test(shim, every_alignment_with_many_sizes, .timeout = TIME_BOUND_S)
 Test(shim, every_small_size_at_every_alignment, .timeout = TIME_BOUND_S)
 {
 	for (size_t align = 1; align <= 2 * PAGE_BYTES; align *= 2) {
-		for (size_t size = 0; size <= MEDIUM_MAX + 2; size += SLOWNESS > 1 ? 7 : 1) {
+		for (size_t size = 0; size <= MEDIUM_MAX + 2; size += SLOWNESS) {
 			unsigned char *p = shim_aligned_alloc(align, size);
 
 			EXPECT(p != NULL && (uintptr_t)p % align == 0, "%zu, %zu", align, size);

@@ -48,8 +48,18 @@
 /* Each test has a process of its own and this long; none comes near it. */
 #define TIME_BOUND_S 100
 
-/* Work is divided by this where every step is checked. */
-#define SLOWNESS (PB_DEBUG >= 2 || UNDER_TSAN ? 16u : PB_DEBUG >= 1 || UNDER_ASAN ? 4u : 1u)
+/* Where every step is checked, work is divided by the first of these, or, where the
+ * number of threads or rounds matters more than their work, by the second. */
+#if PB_DEBUG >= 2 || UNDER_TSAN
+#define SLOWNESS 16u
+#define SLOWNESS_MILD 4u
+#elif PB_DEBUG >= 1 || UNDER_ASAN
+#define SLOWNESS 4u
+#define SLOWNESS_MILD 1u
+#else
+#define SLOWNESS 1u
+#define SLOWNESS_MILD 1u
+#endif
 
 /*
  * Ends the test with a message when cond does not hold; on any thread.  On the first
