@@ -322,9 +322,6 @@ static COLD _Noreturn void fatal_in_chain(struct heap *h, enum diagnostic what,
 /* False when the object's slab belongs to another heap by now. */
 MUST_CHECK static bool settle_object(struct heap *h, struct object *o)
 {
-	if (unlikely(!zone_owns(o)))
-		fatal_in_chain(h, DIAG_CORRUPT, o, 0);
-
 	struct slab *s = slab_of(o);
 
 	if (unlikely(slab_heap(s) != h))
@@ -345,6 +342,10 @@ static struct object *settle_chain(struct heap *h, struct object *o)
 	struct object *strays = NULL;
 
 	while (o != NULL) {
+		/* A link that leads out of the spans: somebody wrote to a free object. */
+		if (unlikely(!zone_owns(o)))
+			fatal_in_chain(h, DIAG_CORRUPT, o, 0);
+
 		struct object *next = o->next;
 
 		if (!settle_object(h, o)) {

@@ -285,8 +285,8 @@ static void option_as_markdown(enum option_id which)
 	struct text d, r;
 
 	if (which == 0)
-		puts("| option | type | default | values | what it does "
-		     "|\n|---|---|---|---|---|");
+		puts("| option | type | default | values | what it does |\n"
+		     "|---|---|---|---|---|");
 	printf("| `%s` | %s | `%s` | ", o->name, options_type_name(o->type),
 	       option_default(&d, which));
 	/* A bar inside a table's cell must be written apart. */
@@ -375,8 +375,7 @@ static int verb_options(const struct verb *verb, int argc, char **argv)
 	return finish(verb);
 }
 
-/* --- version and help ----------------------------------------------------------------------
- */
+/* --- version and help -------------------------------------------------------------------- */
 
 static int verb_version(const struct verb *verb, int argc, char **argv)
 {

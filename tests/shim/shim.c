@@ -150,7 +150,7 @@ Test(shim, oracle_on_one_thread, .timeout = TIME_BOUND_S)
 
 /* --- with others ----------------------------------------------------------------------------- */
 
-#define NR_LANES 6u
+#define LANES_MAX 12u
 #define NR_EXCHANGE 2048u
 
 static pthread_mutex_t exchange_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -217,14 +217,14 @@ static void *lane_run(void *arg)
 	return NULL;
 }
 
-Test(shim, oracle_on_threads_that_come_and_go, .timeout = TIME_BOUND_S)
+static void run_lanes(const char *filter, unsigned nr_lanes)
 {
-	static struct lane lanes[NR_LANES];
+	static struct lane lanes[LANES_MAX];
 	uint64_t nr_ops = nr_ops_of(3000000);
-	uint64_t seed = seed_begin("shim/oracle_on_threads_that_come_and_go", nr_ops);
+	uint64_t seed = seed_begin(filter, nr_ops);
 
 	shim_init();
-	for (unsigned i = 0; i < NR_LANES; i++) {
+	for (unsigned i = 0; i < nr_lanes; i++) {
 		struct lane *lane = &lanes[i];
 		pthread_t first;
 
@@ -232,14 +232,14 @@ Test(shim, oracle_on_threads_that_come_and_go, .timeout = TIME_BOUND_S)
 			.rng = {seed + i * 7919},
 			.blocks = lane->blocks,
 			.max = sizeof(lane->blocks) / sizeof(lane->blocks[0]),
-			.nr_ops = nr_ops / NR_LANES / NR_GENERATIONS,
+			.nr_ops = nr_ops / nr_lanes / NR_GENERATIONS,
 			.next_tag = (uint64_t)i << 32,
 		};
 		lane->checks = i == 0;
 		sem_init(&lane->done, 0, 0);
 		thread_start(&first, lane_run, lane);
 	}
-	for (unsigned i = 0; i < NR_LANES; i++) {
+	for (unsigned i = 0; i < nr_lanes; i++) {
 		while (sem_wait(&lanes[i].done) != 0)
 			;
 		thread_join(lanes[i].thread);
@@ -249,6 +249,17 @@ Test(shim, oracle_on_threads_that_come_and_go, .timeout = TIME_BOUND_S)
 			oracle_free(&exchange[i]);
 	}
 	expect_nothing_kept();
+}
+
+Test(shim, oracle_on_four_threads_that_come_and_go, .timeout = TIME_BOUND_S)
+{
+	run_lanes("shim/oracle_on_four_threads_that_come_and_go", 4);
+}
+
+/* So many that caches are kept short and slabs move between heaps in use. */
+Test(shim, oracle_on_many_threads_that_come_and_go, .timeout = TIME_BOUND_S)
+{
+	run_lanes("shim/oracle_on_many_threads_that_come_and_go", LANES_MAX);
 }
 
 /* --- alignment -------------------------------------------------------------------------------- */

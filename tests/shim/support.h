@@ -50,10 +50,10 @@
 
 /* Where every step is checked, work is divided by the first of these, or, where the
  * number of threads or rounds matters more than their work, by the second. */
-#if PB_DEBUG >= 2 || UNDER_TSAN
+#if UNDER_TSAN
 #define SLOWNESS 16u
 #define SLOWNESS_MILD 4u
-#elif PB_DEBUG >= 1 || UNDER_ASAN
+#elif PB_DEBUG || UNDER_ASAN
 #define SLOWNESS 4u
 #define SLOWNESS_MILD 1u
 #else
