@@ -34,7 +34,8 @@
 #define MREMAP_DONTUNMAP 4
 #endif
 
-#define RESERVE_FLAGS (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
+/* Without MAP_NORESERVE: what is committed later shall count against overcommit. */
+#define RESERVE_FLAGS (MAP_PRIVATE | MAP_ANONYMOUS)
 #define HUGE_BYTES PAGEBLOCK_BYTES
 
 size_t os_page_bytes(void)

@@ -279,12 +279,18 @@ void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *p, size_t align, const struct not
 void _ZdlPvmSt11align_val_t(void *p, size_t size, size_t align);
 void _ZdaPvmSt11align_val_t(void *p, size_t size, size_t align);
 
+/* What plain new does when the thread has nothing at hand. */
+static NOINLINE void *new_slow(size_t size)
+{
+	void *p = heap_malloc(size);
+
+	return likely(p != NULL) ? p : new_failed(size, 0);
+}
+
 /* new(size) */
 EXPORT void *_Znwm(size_t size)
 {
-	void *p = fast_malloc(size);
-
-	return likely(p != NULL) ? p : new_failed(size, 0);
+	return fast_malloc_or(size, new_slow);
 }
 
 /* new[](size): new(size) */
@@ -292,10 +298,7 @@ EXPORT void *_Znam(size_t size)
 {
 	if (REPLACED(_Znwm))
 		return _Znwm(size);
-
-	void *p = fast_malloc(size);
-
-	return likely(p != NULL) ? p : new_failed(size, 0);
+	return fast_malloc_or(size, new_slow);
 }
 
 /* new(size, align) */

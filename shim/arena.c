@@ -28,7 +28,7 @@ static size_t committed;  /* bytes of the arena that can be written */
 static size_t used;       /* bytes of the arena given out */
 static bool windows_only; /* the table is mapped piece by piece */
 /* With windows_only: the parts of the table that are mapped, one for each span. */
-static struct {
+static struct window {
 	char *from, *to;
 } windows[SPANS_MAX + 1];
 static unsigned nr_windows;
@@ -122,7 +122,7 @@ static int window_add(char *from, char *to, size_t page)
 		if (nr_windows > 0 && windows[nr_windows - 1].to == at)
 			windows[nr_windows - 1].to = at + page;
 		else
-			windows[nr_windows].from = at, windows[nr_windows++].to = at + page;
+			windows[nr_windows++] = (struct window){ at, at + page };
 	}
 	return 0;
 }

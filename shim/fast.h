@@ -64,12 +64,13 @@
 	goto label
 #endif
 
-static ALWAYS_INLINE void *fast_malloc(size_t size)
+/* slow: what is left by a jump when the thread has nothing at hand. */
+static ALWAYS_INLINE void *fast_malloc_or(size_t size, void *(*slow)(size_t))
 {
 	struct heap *h = heap_current;
 
 	if (unlikely(size > SMALL_MAX))
-		return heap_malloc(size);
+		return slow(size);
 
 	FORGET_C(h);
 	size_t i = h->bin_of_size[size];
@@ -77,7 +78,7 @@ static ALWAYS_INLINE void *fast_malloc(size_t size)
 	struct object *o = BIN->head;
 
 	if (unlikely(o == NULL))
-		return heap_malloc(size);
+		return slow(size);
 	FORGET_D(i);
 	BIN->head = o->next;
 	o->key = 0;
@@ -85,6 +86,11 @@ static ALWAYS_INLINE void *fast_malloc(size_t size)
 	BIN->room++;
 #undef BIN
 	return o;
+}
+
+static ALWAYS_INLINE void *fast_malloc(size_t size)
+{
+	return fast_malloc_or(size, heap_malloc);
 }
 
 static ALWAYS_INLINE void fast_free(void *p)

@@ -220,7 +220,7 @@ static void *disturb(void *arg)
 		for (unsigned i = 0; i < 100; i++)
 			os_yield();
 	}
-	printf("churn: %llu rounds of purging, draining, isolating\n", (unsigned long long)rounds);
+	printf("%llu rounds of purging, draining, isolating\n", (unsigned long long)rounds);
 	return NULL;
 }
 
@@ -241,10 +241,10 @@ static void finish(void)
 	core_stats_read(&stats);
 	REQUIRE(stats.free_pages == stats.total_pages && stats.allocated_pages == 0);
 	REQUIRE(stats.dirty_free_pages == 0);
-	printf("churn: %llu pages, %llu purged in %llu calls, %llu claims, %llu steals: none lost\n",
+	printf("%llu pages, %llu purged in %llu calls, %llu claims: none lost\n",
 	       (unsigned long long)stats.total_pages, (unsigned long long)stats.purged_pages,
-	       (unsigned long long)stats.purge_calls, (unsigned long long)stats.claims,
-	       (unsigned long long)stats.steals);
+	       (unsigned long long)stats.purge_calls, (unsigned long long)stats.claims);
+	printf("core-churn: 1 passed, 0 failed\n");
 }
 
 int main(void)

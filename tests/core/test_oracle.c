@@ -270,7 +270,9 @@ static void run_seed(uint64_t seed, uint64_t nr_ops)
 		(unsigned long long)seed, (unsigned long long)nr_ops,
 		(unsigned long long)oracle.claims, (unsigned long long)oracle.steals,
 		(unsigned long long)fake_os.nr_purges);
-	cr_assert(oracle.claims > 0 && oracle.steals > 0 && fake_os.nr_purges > 0);
+	/* Long enough to have come by everything? */
+	if (nr_ops >= 100000)
+		cr_assert(oracle.claims > 0 && oracle.steals > 0 && fake_os.nr_purges > 0);
 }
 
 /* Each sequence needs an allocator of its own, so each is a test. */

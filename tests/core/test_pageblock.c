@@ -173,10 +173,10 @@ Test(pageblock, find_order_cuts_the_smallest_run)
 	for (unsigned k = 0; k < PAGEBLOCK_ORDER - 1; k++) {
 		uint64_t bits[8] = {0};
 
-		pageblock_bits_set(bits, 0, 2u << k);
-		pageblock_bits_set(bits, 4u << k, 1u << k);
 		if ((4u << k) >= PAGES)
 			continue;
+		pageblock_bits_set(bits, 0, 2u << k);
+		pageblock_bits_set(bits, 4u << k, 1u << k);
 		load(&block, bits);
 		wrong += pageblock_find_order(&block, k) != 4u << k;
 	}

@@ -100,7 +100,7 @@ Test(zone, alignment_beyond_a_block, .init = start, .fini = finish)
 		core_check();
 		zone_free(pfn, 3);
 	}
-	cr_assert(alloc(3, 17, MIGRATE_MOVABLE) == 0);
+	cr_assert(alloc(3, 30, MIGRATE_MOVABLE) == 0);
 	cr_assert(alloc(1, 60, MIGRATE_MOVABLE) == 0);
 	cr_assert(alloc(SIZE_MAX, 0, MIGRATE_MOVABLE) == 0);
 	cr_assert(alloc(SIZE_MAX / PAGE_BYTES, 0, MIGRATE_MOVABLE) == 0);

@@ -168,13 +168,19 @@ Test(heap, survivors_of_ended_threads_are_freed, .timeout = TIME_BOUND_S)
 {
 	for (unsigned round = 0; round < 8; round++) {
 		struct batch batch = {blocks, 8000 / SLOWNESS_MILD, round % 2 * 64};
+		uint64_t full;
 
 		on_thread(batch_alloc, &batch);
 		shim_check();
+		full = stats_now().slab_bytes;
 		if (round % 4 < 2)
 			batch_free(&batch);
 		else
 			on_thread(batch_free, &batch);
+		/* By the first round this thread has a heap, and the slabs are another's. */
+		EXPECT(round != 4 || stats_now().slab_bytes <= full / 2,
+		       "%llu of %llu bytes of slabs stay until a trim",
+		       (unsigned long long)stats_now().slab_bytes, (unsigned long long)full);
 		expect_nothing_kept();
 	}
 	EXPECT(stats_now().nr_heaps <= 3, "%llu heaps for three threads at most",
@@ -477,14 +483,23 @@ Test(heap, fork_in_the_middle_of_churn, .timeout = TIME_BOUND_S)
 }
 
 #if !UNDER_TSAN
-/* As fork may find it: one push more and the owner would have gone to settle the bin. */
-static void adopt_a_full_bin(void *arg)
+/* Takes the heap over and only frees: its bin must be settled all the same. */
+static void *free_and_look(void *arg)
 {
 	struct heap *theirs = arg;
 	struct bin *b = &theirs->bins[class_of(64)];
 
-	on_thread(batch_alloc_free, &(struct batch){blocks, 20000, 64});
-	EXPECT(b->room >= 1, "room is %d", b->room);
+	shim_free(shim_malloc(1));
+	EXPECT(heap_current == theirs, "another heap is taken over");
+	for (size_t i = 0; i < 10000; i++)
+		shim_free(blocks[i]);
+	EXPECT(b->room >= 1 && b->room <= b->max, "room is %d of %u", b->room, b->max);
+	return NULL;
+}
+
+static void free_in_child(void *arg)
+{
+	on_thread(free_and_look, arg);
 	_exit(0);
 }
 
@@ -497,7 +512,7 @@ static void *sleep_with_a_heap(void *arg)
 {
 	struct sleeper *sleeper = arg;
 
-	shim_free(shim_malloc(64));
+	batch_alloc(&(struct batch){blocks, 10000, 64});
 	sleeper->heap = heap_current;
 	sem_post(&sleeper->ready);
 	while (sem_wait(&sleeper->go) != 0)
@@ -505,7 +520,7 @@ static void *sleep_with_a_heap(void *arg)
 	return NULL;
 }
 
-/* The child takes over what it cannot know to be half done. */
+/* What the others were in the middle of: room is 0 on the way to settle the bin. */
 Test(heap, fork_finds_a_bin_on_its_way_to_be_settled, .timeout = TIME_BOUND_S)
 {
 	static struct sleeper sleeper;
@@ -523,7 +538,7 @@ Test(heap, fork_finds_a_bin_on_its_way_to_be_settled, .timeout = TIME_BOUND_S)
 	room = &sleeper.heap->bins[class_of(64)].room;
 	was = *room;
 	*room = 0;
-	status = run_in_child(adopt_a_full_bin, sleeper.heap);
+	status = run_in_child(free_in_child, sleeper.heap);
 	*room = was;
 	sem_post(&sleeper.go);
 	thread_join(thread);

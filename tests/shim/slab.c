@@ -186,6 +186,12 @@ Test(slab, granules_are_reused_by_other_classes, .timeout = TIME_BOUND_S)
 		struct slab *s = slab_create(start, NR_CLASSES - 1, heap_current);
 
 		slab_set_heap(s, NULL);
+		/* With a slab in the first granule, the others are still nobody's. */
+		s = slab_create(start, 0, heap_current);
+		for (size_t g = 1; g < 8; g++)
+			EXPECT(slab_heap(slab_of(start + g * GRANULE_BYTES)) == NULL,
+			       "granule %zu", g);
+		slab_set_heap(s, NULL);
 		for (size_t g = 0; g < 8; g++) {
 			char *granule = start + g * GRANULE_BYTES;
 
