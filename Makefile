@@ -47,9 +47,8 @@ OPTIMISE := $(if $(filter-out 0,$(DEBUG)),-O1 -fno-omit-frame-pointer,-O2 -fno-p
 CFLAGS_COMMON := -std=gnu17 -g $(OPTIMISE) $(WARN) -I. -pthread \
   -DPB_DEBUG=$(DEBUG) -DPB_VERSION='"$(VERSION)"' \
   -fvisibility=hidden -ftls-model=initial-exec -fno-builtin-malloc -fno-builtin-calloc \
-  -fno-builtin-realloc -fno-builtin-free -fno-strict-aliasing -MMD -MP \
-  $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all)
-LDFLAGS_COMMON := -pthread $(if $(SANITIZE),-fsanitize=$(SANITIZE))
+  -fno-builtin-realloc -fno-builtin-free -fno-strict-aliasing -MMD -MP
+LDFLAGS_COMMON := -pthread
 LIB_LDFLAGS := -shared -Wl,-z,defs,-z,relro,-z,now,-z,nodlopen,-z,text,-z,initfirst \
   -Wl,--version-script=preload/exports.map -Wl,-soname,libpageblock.so -Wl,--as-needed
 $(shell mkdir -p $(BUILD))
@@ -64,18 +63,25 @@ LIB_OBJ := $(patsubst %.c,$(OBJ)/pic/%.o,$(CORE_SRC) $(SHIM_SRC) $(PRELOAD_SRC))
 .DEFAULT_GOAL := all
 all: $(BUILD)/libpageblock.so $(BUILD)/pageblock
 
+# The preload library replaces malloc, which the sanitizers do too: it is built
+# without them, and what they check is linked into the tests under other names.
+LIB_CFLAGS := $(CFLAGS_COMMON) -fPIC
+LIB_LDFLAGS += $(LDFLAGS_COMMON)
+ifneq ($(SANITIZE),)
+CFLAGS_COMMON += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
+LDFLAGS_COMMON += -fsanitize=$(SANITIZE)
+endif
+
 $(OBJ)/pic/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_COMMON) $(CFLAGS) -fPIC -c -o $@ $<
+	$(CC) $(LIB_CFLAGS) $(CFLAGS) -c -o $@ $<
 
 $(OBJ)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_COMMON) $(CFLAGS) -c -o $@ $<
 
-# The preload library replaces malloc, which the sanitizers do too: it is built
-# without them, and what they check is linked into the tests.
 $(BUILD)/libpageblock.so: $(LIB_OBJ) preload/exports.map
-	$(CC) $(LIB_LDFLAGS) $(LDFLAGS_COMMON) $(LDFLAGS) -o $@ $(LIB_OBJ)
+	$(CC) $(LIB_LDFLAGS) $(LDFLAGS) -o $@ $(LIB_OBJ)
 
 # --- tests ----------------------------------------------------------------------------
 # The counts of the fast paths are promised for release builds by gcc; clang's are its own.

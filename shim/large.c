@@ -26,14 +26,28 @@ static void *run_begin(pfn_t pfn, size_t nr_pages)
 	return p;
 }
 
+/* The thread's page cache, if it takes runs of this length; else NULL. */
+static struct pcp *pcp_for(size_t nr_pages)
+{
+	if (!is_power_of_two(nr_pages) || nr_pages >= (size_t)1 << PCP_ORDERS ||
+	    heap_current == &heap_null)
+		return NULL;
+	return &heap_current->pcp;
+}
+
 void *large_alloc(size_t size, unsigned align_order, bool *zeroed)
 {
 	if (size > PTRDIFF_MAX)
 		return NULL;
 
 	size_t nr_pages = pages_for(size);
-	pfn_t pfn = zone_alloc(nr_pages, align_order, MIGRATE_MOVABLE, zeroed);
+	struct pcp *pcp = pcp_for(nr_pages);
+	pfn_t pfn;
 
+	if (pcp != NULL && align_order <= log2_floor(nr_pages))
+		pfn = pcp_alloc(pcp, log2_floor(nr_pages), MIGRATE_MOVABLE, zeroed);
+	else
+		pfn = zone_alloc(nr_pages, align_order, MIGRATE_MOVABLE, zeroed);
 	return pfn == 0 ? NULL : run_begin(pfn, nr_pages);
 }
 
@@ -79,7 +93,14 @@ void large_free(void *p)
 		    (_Atomic uint64_t *)(void *)run_word(p), &word, RUN_FREED | nr_pages,
 		    memory_order_relaxed, memory_order_relaxed)))
 		not_a_run(p, "free");
-	zone_free(pfn_of(p), nr_pages);
+
+	struct pcp *pcp = pcp_for(nr_pages);
+
+	/* Where realloc left it, it need not be naturally aligned. */
+	if (pcp != NULL && pfn_of(p) % nr_pages == 0)
+		pcp_free(pcp, pfn_of(p), log2_floor(nr_pages));
+	else
+		zone_free(pfn_of(p), nr_pages);
 }
 
 /* Whether the contents were moved by the page tables; else they must be copied. */
@@ -139,8 +160,12 @@ void *large_realloc(void *p, size_t size)
 
 	if (to == NULL)
 		return NULL;
-	if (!move_pages(to, p, nr_pages))
+	if (!move_pages(to, p, nr_pages)) {
 		memcpy(to, p, nr_pages * PAGE_BYTES);
-	large_free(p);
+		large_free(p);
+		return to;
+	}
+	*run_word(p) = RUN_FREED | nr_pages;
+	zone_free(pfn_of(p), nr_pages);
 	return to;
 }

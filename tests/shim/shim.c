@@ -23,12 +23,19 @@ struct oracle {
 	size_t nr, max;
 	uint64_t nr_ops;
 	bool growing;
+	size_t favourite; /* a size that many have for a while, so that slabs become full */
 	uint64_t next_tag;
 };
 
-static size_t pick_size(struct rng *rng)
+static size_t pick_size(struct oracle *o)
 {
+	struct rng *rng = &o->rng;
 	size_t dice = rng_below(rng, 1000);
+
+	if (rng_below(rng, o->max) == 0)
+		o->favourite = rng_size(rng, SMALL_MAX);
+	if (rng_below(rng, 2) == 0)
+		return o->favourite;
 
 	if (dice < 880)
 		return rng_below(rng, 2) == 0 ? rng_size(rng, SMALL_MAX) : rng_below(rng, 256);
@@ -40,7 +47,7 @@ static size_t pick_size(struct rng *rng)
 /* A new block, by any of the calls that make one. */
 static struct block oracle_alloc(struct oracle *o)
 {
-	size_t size = pick_size(&o->rng), align = ALIGN_MIN, usable;
+	size_t size = pick_size(o), align = ALIGN_MIN, usable;
 	struct block b = {.size = size};
 
 	errno = ERRNO_MARK;
@@ -79,7 +86,7 @@ static void oracle_free(struct block *b)
 
 static void oracle_realloc(struct oracle *o, struct block *b)
 {
-	size_t size = pick_size(&o->rng) + 1, kept = size < b->filled ? size : b->filled;
+	size_t size = pick_size(o) + 1, kept = size < b->filled ? size : b->filled;
 	unsigned char *p;
 
 	errno = ERRNO_MARK;
