@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* --- helpers --------------------------------------------------------------------------------- */
+/* --- helpers ------------------------------------------------------------------------- */
 
 struct batch {
 	void **blocks;
@@ -53,7 +53,7 @@ static void *batch_alloc_free(void *arg)
 #define BLOCKS_MAX 60000u
 static void *blocks[BLOCKS_MAX];
 
-/* --- growth ------------------------------------------------------------------------------------ */
+/* --- growth -------------------------------------------------------------------------- */
 
 /* The owner does nothing while somebody else frees what it made. */
 static void expect_bounded(size_t size, size_t nr)
@@ -141,7 +141,7 @@ Test(heap, producer_and_consumer_are_bounded, .timeout = TIME_BOUND_S)
 	expect_nothing_kept();
 }
 
-/* --- threads that end ---------------------------------------------------------------------------- */
+/* --- threads that end ---------------------------------------------------------------- */
 
 Test(heap, ended_threads_keep_nothing_after_a_trim, .timeout = TIME_BOUND_S)
 {
@@ -264,7 +264,7 @@ Test(heap, allocates_after_its_exit, .timeout = TIME_BOUND_S)
 	expect_nothing_kept();
 }
 
-/* --- trims from outside ------------------------------------------------------------------------------ */
+/* --- trims from outside -------------------------------------------------------------- */
 
 static _Atomic bool stop;
 
@@ -305,7 +305,7 @@ Test(heap, is_trimmed_and_checked_while_others_work, .timeout = TIME_BOUND_S)
 	expect_nothing_kept();
 }
 
-/* --- looks like a double free ------------------------------------------------------------------------- */
+/* --- looks like a double free -------------------------------------------------------- */
 
 static void *free_one(void *p)
 {
@@ -421,7 +421,7 @@ Test(heap, misuse_is_named, .timeout = TIME_BOUND_S)
 	}
 }
 
-/* --- fork ------------------------------------------------------------------------------------------------ */
+/* --- fork ---------------------------------------------------------------------------- */
 
 /* In the child: everything the parent had can be freed, and memory be had by new threads. */
 static void use_in_child(void *arg)
@@ -546,7 +546,7 @@ Test(heap, fork_finds_a_bin_on_its_way_to_be_settled, .timeout = TIME_BOUND_S)
 }
 #endif
 
-/* --- known and not mended --------------------------------------------------------------------- */
+/* --- known and not mended ------------------------------------------------------------ */
 
 static pthread_barrier_t all_there;
 

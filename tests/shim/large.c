@@ -219,7 +219,7 @@ Test(large, impossible_sizes_are_refused, .timeout = TIME_BOUND_S)
 	expect_nothing_kept();
 }
 
-/* --- what stops the program -------------------------------------------------------------- */
+/* --- what stops the program ---------------------------------------------------------- */
 
 static void free_it(void *p)
 {

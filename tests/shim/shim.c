@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-/* --- the oracle --------------------------------------------------------------------------- */
+/* --- the oracle ---------------------------------------------------------------------- */
 
 #define ERRNO_MARK 12345
 
@@ -155,7 +155,7 @@ Test(shim, oracle_on_one_thread, .timeout = TIME_BOUND_S)
 	expect_nothing_kept();
 }
 
-/* --- with others ----------------------------------------------------------------------------- */
+/* --- with others --------------------------------------------------------------------- */
 
 #define LANES_MAX 12u
 #define NR_EXCHANGE 2048u
@@ -269,7 +269,7 @@ Test(shim, oracle_on_many_threads_that_come_and_go, .timeout = TIME_BOUND_S)
 	run_lanes("shim/oracle_on_many_threads_that_come_and_go", LANES_MAX);
 }
 
-/* --- alignment -------------------------------------------------------------------------------- */
+/* --- alignment ----------------------------------------------------------------------- */
 
 Test(shim, every_alignment_with_many_sizes, .timeout = TIME_BOUND_S)
 {
@@ -320,7 +320,7 @@ Test(shim, every_small_size_at_every_alignment, .timeout = TIME_BOUND_S)
 	expect_nothing_kept();
 }
 
-/* --- the rules ------------------------------------------------------------------------------------- */
+/* --- the rules ----------------------------------------------------------------------- */
 
 Test(shim, zero_bytes_are_a_block, .timeout = TIME_BOUND_S)
 {
@@ -430,7 +430,7 @@ Test(shim, statistics_add_up, .timeout = TIME_BOUND_S)
 	expect_nothing_kept();
 }
 
-/* --- no memory ------------------------------------------------------------------------------------------ */
+/* --- no memory ----------------------------------------------------------------------- */
 
 #if !UNDER_TSAN && !UNDER_ASAN
 /* Nothing more is committed from here on. */
@@ -526,8 +526,6 @@ Test(shim, free_of_null_comes_first, .timeout = TIME_BOUND_S)
 	EXPECT(status == 0, "the child: %d", status);
 }
 
-/* --- known and not mended ------------------------------------------------------------------ */
-
 /* A write to a freed block is found when its memory is used again: diagnostics.def has
  * the line for it. */
 static void write_to_freed(void *unused)
@@ -543,10 +541,12 @@ static void write_to_freed(void *unused)
 	shim_trim();
 }
 
-Test(open, a_write_to_a_freed_block_is_named, .timeout = TIME_BOUND_S)
+Test(shim, a_write_to_a_freed_block_is_named, .timeout = TIME_BOUND_S)
 {
 	EXPECT(dies_saying(write_to_freed, NULL, "was written to"), "it is not");
 }
+
+/* --- known and not mended ------------------------------------------------------------ */
 
 /* The first word of a freed block is where lists of the program keep their links, too. */
 static void link_freed_to_live(void *unused)

@@ -209,7 +209,7 @@ Test(slab, granules_are_reused_by_other_classes, .timeout = TIME_BOUND_S)
 	zone_free(pfn, (size_t)1 << 7);
 }
 
-/* --- what stops the program ---------------------------------------------------------------- */
+/* --- what stops the program ---------------------------------------------------------- */
 
 static void check_interior(void *arg)
 {

@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* --- what the shim asks of its user ----------------------------------------------------- */
+/* --- what the shim asks of its user -------------------------------------------------- */
 
 struct shim_config test_config = {
 	.reserve_bytes = (size_t)64 << 30,
@@ -47,7 +47,7 @@ void shim_thread_started(void)
 	(void)pthread_setspecific(thread_key, &thread_key);
 }
 
-/* --- failing ------------------------------------------------------------------------------ */
+/* --- failing ------------------------------------------------------------------------- */
 
 /* How to do it again; empty when the test is the same every time. */
 static char repeat[256];
@@ -106,7 +106,7 @@ void expect_failed(const char *file, int line, const char *cond, const char *for
 	abort();
 }
 
-/* --- children -------------------------------------------------------------------------------- */
+/* --- children ------------------------------------------------------------------------ */
 
 static pid_t fork_quietly(int stderr_to, void (*fn)(void *), void *arg)
 {
@@ -156,7 +156,7 @@ bool dies_saying(void (*fn)(void *), void *arg, const char *text)
 	return false;
 }
 
-/* --- randomness -------------------------------------------------------------------------------- */
+/* --- randomness ---------------------------------------------------------------------- */
 
 static uint64_t mix(uint64_t x)
 {
@@ -201,7 +201,7 @@ uint64_t nr_ops_of(uint64_t usual)
 	return from_environment("PB_OPS", usual / SLOWNESS);
 }
 
-/* --- blocks -------------------------------------------------------------------------------------- */
+/* --- blocks -------------------------------------------------------------------------- */
 
 /* Past this many bytes the pattern has gaps, yet touches every page in several places. */
 #define DENSE_BYTES ((size_t)16384)
@@ -270,7 +270,7 @@ bool is_zero(const unsigned char *p, size_t nr_bytes)
 	return true;
 }
 
-/* --- the rest ---------------------------------------------------------------------------------------- */
+/* --- the rest ------------------------------------------------------------------------ */
 
 struct shim_stats stats_now(void)
 {

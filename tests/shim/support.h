@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* --- the framework ---------------------------------------------------------------- */
+/* --- the framework ------------------------------------------------------------------- */
 
 #if defined(__SANITIZE_THREAD__)
 #define UNDER_TSAN 1
@@ -78,7 +78,7 @@ bool dies_saying(void (*fn)(void *), void *arg, const char *text);
 /* Runs fn in a child; its exit status, or -signal. */
 int run_in_child(void (*fn)(void *), void *arg);
 
-/* --- randomness ----------------------------------------------------------------------- */
+/* --- randomness ---------------------------------------------------------------------- */
 
 struct rng {
 	uint64_t state;
@@ -100,7 +100,7 @@ uint64_t seed_begin(const char *filter, uint64_t nr_ops);
 /* PB_OPS, or usual / SLOWNESS. */
 uint64_t nr_ops_of(uint64_t usual);
 
-/* --- blocks ------------------------------------------------------------------------------- */
+/* --- blocks -------------------------------------------------------------------------- */
 
 /* A block with a pattern that depends on its address and on who filled it when. */
 struct block {
@@ -118,7 +118,7 @@ void block_verify(const struct block *b, const unsigned char *p, size_t nr_bytes
 void block_free(struct block *b);
 bool is_zero(const unsigned char *p, size_t nr_bytes);
 
-/* --- the rest ----------------------------------------------------------------------------- */
+/* --- the rest ------------------------------------------------------------------------ */
 
 /* What shim_config() answers; to be changed before the first allocation of a test. */
 extern struct shim_config test_config;
