@@ -45,7 +45,7 @@ static char *arena_candidate(unsigned attempt)
 	return (char *)(((uintptr_t)0x10 << 40) + (slot & 0xfff) * ((uintptr_t)4 << 30));
 }
 
-static int arena_commit_to(size_t bytes)
+static int arena_commit_to(char *base, size_t bytes)
 {
 	if (bytes <= committed)
 		return 0;
@@ -54,32 +54,34 @@ static int arena_commit_to(size_t bytes)
 
 	if (want > ARENA_BYTES)
 		return -ENOMEM;
-	if (windows_only && !os_reserve_at(arena_base() + committed, want - committed))
+	if (windows_only && !os_reserve_at(base + committed, want - committed))
 		return -ENOMEM;
 
-	int err = os_commit_small(arena_base() + committed, want - committed);
+	int err = os_commit_small(base + committed, want - committed);
 
 	if (err == 0)
 		committed = want;
 	else if (windows_only)
-		os_unreserve(arena_base() + committed, want - committed);
+		os_unreserve(base + committed, want - committed);
 	return err;
 }
 
-static int arena_init_windows(void)
+/* The parts of the arena and the table that are needed at first; their base, or NULL. */
+static char *reserve_windows(void)
 {
+	size_t page = os_page_bytes();
+
 	windows_only = true;
 	for (unsigned attempt = 0; attempt < 16; attempt++) {
 		char *base = arena_candidate(attempt);
 
-		if (!os_reserve_at(base + ARENA_BYTES, os_page_bytes()))
+		if (!os_reserve_at(base + ARENA_BYTES, page))
 			continue;
-		arena_table = base + ARENA_BYTES;
-		if (os_commit_small(base + ARENA_BYTES, os_page_bytes()) != 0)
-			return -ENOMEM;
-		return arena_commit_to(HEAP_STRIDE);
+		if (os_commit_small(base + ARENA_BYTES, page) == 0)
+			return base;
+		os_unreserve(base + ARENA_BYTES, page);
 	}
-	return -ENOMEM;
+	return NULL;
 }
 
 int arena_init(void)
@@ -88,11 +90,13 @@ int arena_init(void)
 
 	if (os_address_limit() == SIZE_MAX)
 		base = os_reserve_readable(ARENA_BYTES + TABLE_BYTES, ARENA_ALIGN);
-	used = HEAP_STRIDE; /* the null bin and what is around it */
 	if (base == NULL)
-		return arena_init_windows();
+		base = reserve_windows();
+	used = HEAP_STRIDE; /* the null bin and what is around it */
+	if (base == NULL || arena_commit_to(base, HEAP_STRIDE) != 0)
+		return -ENOMEM;
 	arena_table = base + ARENA_BYTES;
-	return arena_commit_to(HEAP_STRIDE);
+	return 0;
 }
 
 static bool is_in_window(const char *at)
@@ -107,11 +111,11 @@ static bool is_in_window(const char *at)
 /* Spans may share a page of the table. */
 static int window_add(char *from, char *to, size_t page)
 {
-	if (nr_windows == SPANS_MAX + 1)
-		return -ENOMEM;
 	for (char *at = from; at < to; at += page) {
 		if (is_in_window(at))
 			continue;
+		if (nr_windows == SPANS_MAX + 1)
+			return -ENOMEM;
 		if (!os_reserve_at(at, page))
 			return -ENOMEM;
 		if (os_commit_small(at, page) != 0) {
@@ -138,7 +142,7 @@ int arena_span_added(void *start, size_t nr_bytes)
 
 void *arena_new_heap(void)
 {
-	if (arena_commit_to(used + HEAP_STRIDE) != 0)
+	if (arena_commit_to(arena_base(), used + HEAP_STRIDE) != 0)
 		return NULL;
 	used += HEAP_STRIDE;
 	return arena_base() + used - HEAP_STRIDE;

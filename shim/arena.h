@@ -24,7 +24,8 @@
 #define ARENA_BYTES ((size_t)256 << 20)
 #define TABLE_BYTES (((size_t)1 << (ADDRESS_BITS - GRANULE_SHIFT)) * sizeof(uint32_t))
 
-/* Where the table begins.  Written once before the first allocation. */
+/* Where the table begins.  Written once, before the first allocation and after all that it
+ * leads to is mapped. */
 extern char *arena_table __attribute__((visibility("hidden")));
 
 static inline char *arena_base(void)
@@ -32,9 +33,14 @@ static inline char *arena_base(void)
 	return arena_table - ARENA_BYTES;
 }
 
+static inline _Atomic uint32_t *arena_entry_in(char *table, const void *p)
+{
+	return (_Atomic uint32_t *)(void *)table + ((uintptr_t)p >> GRANULE_SHIFT);
+}
+
 static inline _Atomic uint32_t *arena_entry(const void *p)
 {
-	return (_Atomic uint32_t *)(void *)arena_table + ((uintptr_t)p >> GRANULE_SHIFT);
+	return arena_entry_in(arena_table, p);
 }
 
 /* The key of free objects: an address that no program has a copy of. */

@@ -81,6 +81,8 @@ static ALWAYS_INLINE void *fast_malloc_or(size_t size, void *(*slow)(size_t))
 		return slow(size);
 	FORGET_D(i);
 	BIN->head = o->next;
+	/* Off the chain before it loses its key: a fork may copy both in between. */
+	atomic_signal_fence(memory_order_release);
 	o->key = 0;
 	FORGET_D(i);
 	BIN->room++;
@@ -98,7 +100,7 @@ static ALWAYS_INLINE void fast_free(void *p)
 	char *table = arena_table;
 	struct object *o = p;
 	/* Relaxed: whoever frees p got it by synchronisation after the entry was written. */
-	size_t i = atomic_load_explicit(arena_entry(p), memory_order_relaxed);
+	size_t i = atomic_load_explicit(arena_entry_in(table, p), memory_order_relaxed);
 #define BIN ((struct bin *)(void *)(table + i - ARENA_BYTES))
 	/* Relaxed: only this thread itself writes its own thread pointer there. */
 	if (unlikely(FAST_LOAD(BIN->owner) != thread_pointer()) ||

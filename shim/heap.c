@@ -270,12 +270,25 @@ static void list_update(struct heap_class *hc, struct slab *s)
 	hc->lists[list] = s;
 }
 
+static uint32_t class_nr_slabs(struct heap_class *hc)
+{
+	/* Relaxed: exact under the heap's lock, else a hint. */
+	return atomic_load_explicit(&hc->nr_slabs, memory_order_relaxed);
+}
+
+static void class_add_slabs(struct heap_class *hc, int n)
+{
+	/* Relaxed: as above; only under the lock, so no addition is lost. */
+	atomic_store_explicit(&hc->nr_slabs, class_nr_slabs(hc) + (uint32_t)n,
+			      memory_order_relaxed);
+}
+
 static void slab_joins(struct heap *h, struct slab *s)
 {
 	struct heap_class *hc = &h->classes[s->cls];
 
 	h->nr_slabs++;
-	hc->nr_slabs++;
+	class_add_slabs(hc, 1);
 	hc->nr_free += s->nr_free;
 	list_update(hc, s);
 }
@@ -285,7 +298,7 @@ static void slab_leaves(struct heap *h, struct slab *s)
 	struct heap_class *hc = &h->classes[s->cls];
 
 	h->nr_slabs--;
-	hc->nr_slabs--;
+	class_add_slabs(hc, -1);
 	hc->nr_free -= s->nr_free;
 	list_remove(hc, s);
 }
@@ -324,6 +337,9 @@ MUST_CHECK static bool settle_object(struct heap *h, struct object *o)
 {
 	struct slab *s = slab_of(o);
 
+	/* Written to after it was freed, or linked to by one that was. */
+	if (unlikely(o->key != arena_key()))
+		fatal_in_chain(h, DIAG_CORRUPT, o, 0);
 	if (unlikely(slab_heap(s) != h))
 		return false;
 	if (unlikely(!slab_put(s, o)))
@@ -377,6 +393,8 @@ static void settle_strays(struct object *o)
 		do {
 			struct heap *owner = slab_heap(slab_of(o));
 
+			if (unlikely(owner == NULL))
+				diag_fatal(DIAG_CORRUPT, "free", o, 0, o);
 			lock_acquire(&owner->lock, LOCK_HEAP);
 			settled = settle_object(owner, o);
 			lock_release(&owner->lock, LOCK_HEAP);
@@ -398,12 +416,12 @@ static struct slab *fullest_slab(struct heap_class *hc)
  * Tells the zone whether new memory will be filled, as the last requests suggest: a slab
  * after many full ones of its class will be, the first of a class in one more heap not.
  */
-static void note_density(const struct heap_class *hc)
+static void note_density(struct heap_class *hc)
 {
 	static _Atomic int score;
 	/* Relaxed: a hint, and so is a lost update. */
 	int was = atomic_load_explicit(&score, memory_order_relaxed);
-	int is = hc->nr_slabs >= DENSE_SLABS ? was + 1 : was - 1;
+	int is = class_nr_slabs(hc) >= DENSE_SLABS ? was + 1 : was - 1;
 
 	if (is > 16 || is < -16)
 		return;
@@ -540,8 +558,7 @@ static bool adopt_from(struct heap *h, struct heap *o, unsigned cls, struct obje
 {
 	bool adopted;
 
-	/* Relaxed and without the lock: a hint. */
-	if (o->classes[cls].nr_slabs == 0)
+	if (class_nr_slabs(&o->classes[cls]) == 0)
 		return false;
 	lock_acquire(&o->lock, LOCK_HEAP);
 	*strays = chain_join(settle_chain(o, cut_bin(&o->bins[cls], 0)), *strays);
@@ -556,8 +573,7 @@ static bool borrow_from(struct heap *h, struct heap *o, unsigned cls, struct obj
 {
 	bool adopted;
 
-	/* Relaxed and without the lock: a hint. */
-	if (o->classes[cls].nr_slabs == 0)
+	if (class_nr_slabs(&o->classes[cls]) == 0)
 		return false;
 	lock_acquire(&o->lock, LOCK_HEAP);
 	*strays = chain_join(settle_inbox(o, cls), *strays);
@@ -761,7 +777,6 @@ static void deliver(struct outgoing *slot)
 	}
 	lock_release(&h->lock, LOCK_HEAP);
 	settle_strays(strays);
-	purge_tick();
 }
 
 /* The slot for a heap, one of two places; makes room when both are taken by others. */
@@ -792,8 +807,10 @@ static void free_remote(struct heap *h, struct heap *to, size_t nr_bytes, struct
 	atomic_signal_fence(memory_order_release);
 	out->head = o;
 	out->nr_bytes += (uint32_t)nr_bytes;
-	if (++out->nr >= OUTGOING_OBJECTS_MAX || out->nr_bytes >= shifted(OUTGOING_BYTES_MAX))
+	if (++out->nr >= OUTGOING_OBJECTS_MAX || out->nr_bytes >= shifted(OUTGOING_BYTES_MAX)) {
 		deliver(out);
+		purge_tick();
+	}
 }
 
 static void deliver_all(struct heap *h)
@@ -1064,7 +1081,7 @@ static void mend_slots(struct heap *h)
 			*out = (struct outgoing){ .heap = NULL };
 			continue;
 		}
-		out->nr = 0;
+		out->nr = out->nr_bytes = 0;
 		for (const struct object *o = out->head; o != NULL; o = o->next)
 			out->nr++;
 	}
@@ -1096,6 +1113,7 @@ void heap_fork_child(void)
 		}
 		push_ownerless_locked(h, true);
 	}
+	set_cache_shift();
 	lock_reset(&heaps_lock);
 }
 
@@ -1107,7 +1125,7 @@ void heap_stats_add(struct shim_stats *out)
 		lock_acquire(&h->lock, LOCK_HEAP);
 		for (unsigned cls = 0; cls < NR_CLASSES; cls++) {
 			const struct class_info *ci = &class_info[cls];
-			uint64_t nr = h->classes[cls].nr_slabs;
+			uint64_t nr = class_nr_slabs(&h->classes[cls]);
 
 			out->slab_bytes += nr * ci->nr_granules * GRANULE_BYTES;
 			out->slab_free_bytes += (uint64_t)h->classes[cls].nr_free * ci->bytes;

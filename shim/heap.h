@@ -59,7 +59,7 @@ struct heap_class {
 	struct slab *lists[NR_FULLNESS]; /* slabs with free objects; [0] is the fullest */
 	struct object *inbox;            /* chain given by other threads */
 	uint32_t nr_inbox;
-	uint32_t nr_slabs;
+	_Atomic uint32_t nr_slabs;       /* also read without the lock, as a hint */
 	uint64_t nr_free; /* in the bitmaps of all its slabs */
 	uint16_t batch;   /* objects for the next refill */
 };

@@ -20,6 +20,18 @@
 
 #define MIB ((size_t)1 << 20)
 
+/* Limits on address space are not for programs that live in terabytes of shadow. */
+static bool sanitized(void)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	return true;
+#elif defined(__has_feature)
+	return __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
+#else
+	return false;
+#endif
+}
+
 /* Whether the pages can be written to, as /proc/self/maps has it. */
 static bool writable(const void *addr)
 {
@@ -177,6 +189,8 @@ Test(os, limits_are_seen)
 	struct rlimit limit = {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
 	size_t used = os_address_used();
 
+	if (sanitized())
+		cr_skip_test("a sanitizer needs its address space");
 	cr_assert(os_address_limit() == SIZE_MAX);
 	cr_assert(used > MIB);
 	cr_assert(os_reserve(64 * MIB, 4096) != NULL);
@@ -193,6 +207,8 @@ Test(os, commit_is_refused_at_the_data_limit)
 	struct rlimit limit;
 	char *at = os_reserve(1024 * MIB, 4096);
 
+	if (sanitized())
+		cr_skip_test("a sanitizer needs its address space");
 	cr_assert(getrlimit(RLIMIT_DATA, &limit) == 0);
 	limit.rlim_cur = 200 * MIB;
 	cr_assert(setrlimit(RLIMIT_DATA, &limit) == 0);

@@ -482,6 +482,11 @@ Test(heap, fork_in_the_middle_of_churn, .timeout = TIME_BOUND_S)
 	expect_nothing_kept();
 }
 
+struct sleeper {
+	struct heap *heap;
+	sem_t ready, go;
+};
+
 #if !UNDER_TSAN
 /* Takes the heap over and only frees: its bin must be settled all the same. */
 static void *free_and_look(void *arg)
@@ -502,11 +507,6 @@ static void free_in_child(void *arg)
 	on_thread(free_and_look, arg);
 	_exit(0);
 }
-
-struct sleeper {
-	struct heap *heap;
-	sem_t ready, go;
-};
 
 static void *sleep_with_a_heap(void *arg)
 {
@@ -573,4 +573,48 @@ Test(open, first_calls_on_several_threads, .timeout = TIME_BOUND_S)
 	for (unsigned i = 0; i < 4; i++)
 		thread_join(threads[i]);
 	expect_nothing_kept();
+}
+
+static void *lend(void *arg)
+{
+	struct sleeper *sleeper = arg;
+	struct batch batch = {blocks, 2000, 64};
+
+	if (sleeper->heap == NULL)
+		batch_alloc_free(&batch);
+	shim_free(shim_malloc(1));
+	sem_post(&sleeper->ready);
+	while (sem_wait(&sleeper->go) != 0)
+		;
+	return NULL;
+}
+
+/* A slab that moved to this thread's heap while objects of it were in its old one's bin:
+ * they come home after this thread's own slabs have been given back. */
+Test(open, one_trim_is_enough, .timeout = TIME_BOUND_S)
+{
+	enum { NR = 10 };
+	static struct sleeper sleepers[NR];
+	pthread_t threads[NR];
+	void *p;
+
+	shim_free(shim_malloc(1));
+	for (unsigned i = 0; i < NR; i++) {
+		sem_init(&sleepers[i].ready, 0, 0);
+		sem_init(&sleepers[i].go, 0, 0);
+		/* Only the first has anything to lend. */
+		sleepers[i].heap = i == 0 ? NULL : heap_current;
+		thread_start(&threads[i], lend, &sleepers[i]);
+		while (sem_wait(&sleepers[i].ready) != 0)
+			;
+	}
+	p = shim_malloc(64);
+	for (unsigned i = 0; i < NR; i++) {
+		sem_post(&sleepers[i].go);
+		thread_join(threads[i]);
+	}
+	shim_free(p);
+	shim_trim();
+	EXPECT(stats_now().slab_bytes == 0, "%llu bytes of slabs are left",
+	       (unsigned long long)stats_now().slab_bytes);
 }
