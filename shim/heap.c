@@ -920,6 +920,7 @@ static void free_object(struct slab *s, struct heap *owner, struct object *o)
 		free_remote(h, owner, class_info[s->cls].bytes, o);
 	} else {
 		o->next = NULL;
+		o->key = arena_key();
 		settle_strays(o);
 	}
 	if (h != NULL)
@@ -1034,10 +1035,14 @@ static void drain_ownerless(void)
 	settle_strays(strays);
 }
 
+/* The caller's own heap first delivers and is settled last, because what others' chains
+ * hold may belong to it. */
 void heap_drain_all(void)
 {
-	if (heap_current != &heap_null)
-		heap_settle_all(heap_current);
+	struct heap *own = heap_current;
+
+	if (own != &heap_null)
+		deliver_all(own);
 	for (struct heap *h = first_heap(); h != NULL; h = h->next_all) {
 		struct object *strays = NULL;
 
@@ -1049,6 +1054,8 @@ void heap_drain_all(void)
 		settle_strays(strays);
 	}
 	drain_ownerless();
+	if (own != &heap_null)
+		heap_settle_all(own);
 }
 
 /* --- fork ------------------------------------------------------------------------------------ */

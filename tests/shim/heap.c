@@ -562,7 +562,7 @@ static void *first_calls(void *arg)
 
 /* Whichever thread sets everything up, the others' calls are safe meanwhile.  Fails under
  * ThreadSanitizer: the fast path's load of arena_table races with arena_init(). */
-Test(open, first_calls_on_several_threads, .timeout = TIME_BOUND_S)
+Test(heap, first_calls_on_several_threads, .timeout = TIME_BOUND_S)
 {
 	static int yes;
 	pthread_t threads[4];
@@ -591,7 +591,7 @@ static void *lend(void *arg)
 
 /* A slab that moved to this thread's heap while objects of it were in its old one's bin:
  * they come home after this thread's own slabs have been given back. */
-Test(open, one_trim_is_enough, .timeout = TIME_BOUND_S)
+Test(heap, one_trim_is_enough, .timeout = TIME_BOUND_S)
 {
 	enum { NR = 10 };
 	static struct sleeper sleepers[NR];

@@ -560,7 +560,7 @@ static void link_freed_to_live(void *unused)
 	shim_trim();
 }
 
-Test(open, a_freed_block_linked_to_a_live_one_is_named, .timeout = TIME_BOUND_S)
+Test(shim, a_freed_block_linked_to_a_live_one_is_named, .timeout = TIME_BOUND_S)
 {
 	EXPECT(dies_saying(link_freed_to_live, NULL, "was written to"), "it is not");
 }
