@@ -22,7 +22,7 @@ static struct {
 	_Alignas(32) struct bin null_bin;
 } early = { .entry = (uint32_t)ARENA_BYTES + 32 };
 
-char *arena_table = (char *)&early;
+char *_Atomic arena_table = (char *)&early;
 
 static size_t committed;  /* bytes of the arena that can be written */
 static size_t used;       /* bytes of the arena given out */
@@ -95,7 +95,8 @@ int arena_init(void)
 	used = HEAP_STRIDE; /* the null bin and what is around it */
 	if (base == NULL || arena_commit_to(base, HEAP_STRIDE) != 0)
 		return -ENOMEM;
-	arena_table = base + ARENA_BYTES;
+	/* Relaxed: as arena_table_now(). */
+	atomic_store_explicit(&arena_table, base + ARENA_BYTES, memory_order_relaxed);
 	return 0;
 }
 

@@ -16,6 +16,7 @@
 #define PB_SHIM_ARENA_H
 
 #include "core/config.h"
+#include "core/util.h"
 
 #include <stdatomic.h>
 #include <stddef.h>
@@ -26,11 +27,17 @@
 
 /* Where the table begins.  Written once, before the first allocation and after all that it
  * leads to is mapped. */
-extern char *arena_table __attribute__((visibility("hidden")));
+extern char *_Atomic arena_table __attribute__((visibility("hidden")));
+
+static ALWAYS_INLINE char *arena_table_now(void)
+{
+	/* Relaxed: what it leads to is only touched through it, and mapped before it is set. */
+	return atomic_load_explicit(&arena_table, memory_order_relaxed);
+}
 
 static inline char *arena_base(void)
 {
-	return arena_table - ARENA_BYTES;
+	return arena_table_now() - ARENA_BYTES;
 }
 
 static inline _Atomic uint32_t *arena_entry_in(char *table, const void *p)
@@ -40,13 +47,13 @@ static inline _Atomic uint32_t *arena_entry_in(char *table, const void *p)
 
 static inline _Atomic uint32_t *arena_entry(const void *p)
 {
-	return arena_entry_in(arena_table, p);
+	return arena_entry_in(arena_table_now(), p);
 }
 
 /* The key of free objects: an address that no program has a copy of. */
 static inline uintptr_t arena_key(void)
 {
-	return (uintptr_t)arena_table;
+	return (uintptr_t)arena_table_now();
 }
 
 /* 0 or -ENOMEM. Once, before the zone makes its first span. */

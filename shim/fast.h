@@ -97,7 +97,7 @@ static ALWAYS_INLINE void *fast_malloc(size_t size)
 
 static ALWAYS_INLINE void fast_free(void *p)
 {
-	char *table = arena_table;
+	char *table = arena_table_now();
 	struct object *o = p;
 	/* Relaxed: whoever frees p got it by synchronisation after the entry was written. */
 	size_t i = atomic_load_explicit(arena_entry_in(table, p), memory_order_relaxed);
