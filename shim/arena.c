@@ -95,8 +95,8 @@ int arena_init(void)
 	used = HEAP_STRIDE; /* the null bin and what is around it */
 	if (base == NULL || arena_commit_to(base, HEAP_STRIDE) != 0)
 		return -ENOMEM;
-	/* Relaxed: as arena_table_now(). */
-	atomic_store_explicit(&arena_table, base + ARENA_BYTES, memory_order_relaxed);
+	/* Release pairs with the acquire in arena_table_now(). */
+	atomic_store_explicit(&arena_table, base + ARENA_BYTES, memory_order_release);
 	return 0;
 }
 

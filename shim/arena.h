@@ -31,8 +31,8 @@ extern char *_Atomic arena_table __attribute__((visibility("hidden")));
 
 static ALWAYS_INLINE char *arena_table_now(void)
 {
-	/* Relaxed: what it leads to is only touched through it, and mapped before it is set. */
-	return atomic_load_explicit(&arena_table, memory_order_relaxed);
+	/* Acquire pairs with the release in arena_init(): what it leads to is mapped. */
+	return atomic_load_explicit(&arena_table, memory_order_acquire);
 }
 
 static inline char *arena_base(void)

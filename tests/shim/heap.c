@@ -560,8 +560,7 @@ static void *first_calls(void *arg)
 	return NULL;
 }
 
-/* Whichever thread sets everything up, the others' calls are safe meanwhile.  Fails under
- * ThreadSanitizer: the fast path's load of arena_table races with arena_init(). */
+/* Whichever thread sets everything up, the others' calls are safe meanwhile. */
 Test(heap, first_calls_on_several_threads, .timeout = TIME_BOUND_S)
 {
 	static int yes;
