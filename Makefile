@@ -88,12 +88,12 @@ $(BUILD)/libpageblock.so: $(LIB_OBJ) preload/exports.map
 ifeq ($(filter-out 0,$(DEBUG))$(SANITIZE),)
 FAST_PATH := $(if $(is_clang),13 22,13 19)
 endif
-CHECKS := check-layers $(if $(FAST_PATH),check-fast-path) check-generated check-core check-shim \
+CHECKS := check-layers $(if $(FAST_PATH),check-fast-path) check-generated check-man check-core check-shim \
   check-victims check-preload check-programs
 
 .PHONY: check-layers check-fast-path
 check:
-	@tests/support/need gcc g++ libc6-dev binutils libcriterion-dev python3 $(if $(is_clang),clang)
+	@tests/support/need gcc g++ libc6-dev binutils groff libcriterion-dev python3 $(if $(is_clang),clang)
 	@$(MAKE) --no-print-directory all
 	@MAKE='$(MAKE)' tests/check $(CHECKS)
 

@@ -4,7 +4,7 @@ TOOL_OBJ := $(patsubst %.c,$(OBJ)/%.o,tools/pageblock.c preload/options.c preloa
 
 # New-handlers throw through its functions, and programs replace some of them (clang
 # would inline ours into the others all the same).
-$(OBJ)/pic/preload/cxx.o: CFLAGS_COMMON += -fexceptions -fsemantic-interposition
+$(OBJ)/pic/preload/cxx.o: LIB_CFLAGS += -fexceptions -fsemantic-interposition
 
 $(BUILD)/pageblock: $(TOOL_OBJ)
 	$(CC) $(LDFLAGS_COMMON) $(LDFLAGS) -o $@ $(TOOL_OBJ)
@@ -17,7 +17,7 @@ generate: $(BUILD)/pageblock
 	tools/generate $< $(GENERATED)
 
 check-generated: $(BUILD)/pageblock
-	tools/generate $< --check $(GENERATED)
+	@tools/generate $< --check $(GENERATED) && echo 'generated: 1 passed, 0 failed, 0 skipped'
 
 # --- installation -----------------------------------------------------------------------
 BINDIR ?= $(PREFIX)/bin

@@ -241,6 +241,7 @@ Test(os, errno_is_left_alone)
 	os_futex_wait(&word, 2);
 	os_futex_wake(&word, 1);
 	os_yield();
+	cr_assert(errno == 77);
 	(void)close(STDERR_FILENO);
 	errno = 77;
 	os_write_stderr("lost", 4);

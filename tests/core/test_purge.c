@@ -259,6 +259,27 @@ Test(purge, a_block_isolated_meanwhile_comes_back_isolated, .init = start, .fini
 	cr_assert(zone_alloc(1, 0, MIGRATE_MOVABLE, NULL) / 512 != pfn / 512);
 }
 
+Test(purge, undone_isolation_starts_the_decay, .init = start, .fini = finish)
+{
+	pfn_t pfn = take(512);
+
+	zone_lock();
+	zone_set_isolated_locked(span_block(pfn), true);
+	zone_unlock();
+	give(pfn, 512);
+	fake_os.now_ns += 1000 * MS;
+	purge_tick();
+	cr_assert(fake_os.nr_purges == 0);
+	zone_lock();
+	zone_set_isolated_locked(span_block(pfn), false);
+	zone_unlock();
+	purge_tick();
+	cr_assert(fake_os.nr_purges == 0);
+	fake_os.now_ns += 100 * MS;
+	purge_tick();
+	cr_assert(fake_os.nr_purges == 1 && stats().purged_pages == 512);
+}
+
 static void purge_in_window(void *addr, size_t bytes)
 {
 	(void)addr;
