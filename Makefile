@@ -7,7 +7,7 @@
 #   make install         PREFIX=/usr/local DESTDIR=
 #
 # Variants go to directories of their own and can stand side by side:
-#   DEBUG=1|2   SANITIZE=address|thread|undefined   CC=clang
+#   DEBUG=1|2   SANITIZE=address|thread|undefined   CC=clang      (V=1: commands shown)
 
 ifeq ($(origin CC),default)
 CC := gcc
@@ -53,6 +53,12 @@ LIB_LDFLAGS := -shared -Wl,-z,defs,-z,relro,-z,now,-z,nodlopen,-z,text,-z,initfi
   -Wl,--version-script=preload/exports.map -Wl,-soname,libpageblock.so -Wl,--as-needed
 $(shell mkdir -p $(BUILD))
 
+# V=1 shows the commands.
+ifneq ($(V),1)
+Q := @
+say = @printf '  %-7s %s\n' '$(1)' '$(2)'
+endif
+
 # --- what is built -----------------------------------------------------------------
 CORE_SRC := $(wildcard core/*.c)
 SHIM_SRC := $(wildcard shim/*.c)
@@ -74,14 +80,17 @@ endif
 
 $(OBJ)/pic/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(LIB_CFLAGS) $(CFLAGS) -c -o $@ $<
+	$(call say,CC,$<)
+	$(Q)$(CC) $(LIB_CFLAGS) $(CFLAGS) -c -o $@ $<
 
 $(OBJ)/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_COMMON) $(CFLAGS) -c -o $@ $<
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CFLAGS_COMMON) $(CFLAGS) -c -o $@ $<
 
 $(BUILD)/libpageblock.so: $(LIB_OBJ) preload/exports.map
-	$(CC) $(LIB_LDFLAGS) $(LDFLAGS) -o $@ $(LIB_OBJ)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LIB_LDFLAGS) $(LDFLAGS) -o $@ $(LIB_OBJ)
 
 # --- tests ----------------------------------------------------------------------------
 # The counts of the fast paths are promised for release builds by gcc; clang's are its own.
