@@ -7,7 +7,7 @@
  * back to is decided then, by the block's type and isolation of that moment (R4).
  *
  * A block that becomes wholly free is stamped; the ones idle longest are at the ends of
- * the lists of idle blocks.  Neighbours share one madvise.  A clean block is on another
+ * the lists of idle blocks, and go when their decay has passed or too much waits.  Neighbours share one madvise.  A clean block is on another
  * list, so an idle block costs one madvise however long it is idle.
  *
  * Not guaranteed: that purge_all() sees pages freed while it runs, or what pcplists hold.
@@ -18,6 +18,8 @@
 
 /* Blocks for one purge_tick(): bounds how long it takes. */
 #define BATCH_BLOCKS 8u
+/* Free dirty memory that may wait for its decay: this much and half of what is allocated. */
+#define WAITING_PAGES ((uint64_t)16384)
 
 static uint64_t due_ns(const struct pageblock *block)
 {
@@ -27,6 +29,12 @@ static uint64_t due_ns(const struct pageblock *block)
 							 : block->idle_since_ns + decay;
 }
 
+/* Whether so much waits that the oldest goes at once: a peak's memory is not kept whole. */
+static bool too_much_waits(void)
+{
+	return zone.dirty_free_pages > WAITING_PAGES + zone.taken_pages / 2;
+}
+
 void zone_idle_locked(struct pageblock *block)
 {
 	uint64_t due;
@@ -34,7 +42,7 @@ void zone_idle_locked(struct pageblock *block)
 	if (block->nr_dirty == 0 || pageblock_isolated(block))
 		return;
 	block->idle_since_ns = os_now_ns();
-	due = due_ns(block);
+	due = too_much_waits() ? 0 : due_ns(block);
 	/* Relaxed: written under the zone lock, read without it as a hint. */
 	if (due < atomic_load_explicit(&zone.purge_due_ns, memory_order_relaxed))
 		atomic_store_explicit(&zone.purge_due_ns, due, memory_order_relaxed);
@@ -148,7 +156,7 @@ static COLD void purge_due(uint64_t now_ns)
 	zone_lock();
 	while ((oldest = oldest_idle()) != NULL) {
 		due = due_ns(oldest);
-		if (due > now_ns || batch.nr == BATCH_BLOCKS)
+		if ((due > now_ns && !too_much_waits()) || batch.nr == BATCH_BLOCKS)
 			break;
 		begin_locked(&batch, oldest);
 		due = UINT64_MAX;

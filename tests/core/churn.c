@@ -255,7 +255,7 @@ int main(void)
 		.thp_from_bytes = SIZE_MAX,
 	};
 	uint64_t seed = random_env("PB_SEED", 1);
-	uint64_t nr_ops = random_env("PB_OPS", 100000);
+	uint64_t nr_ops = random_env("PB_OPS", 40000);
 	pthread_t disturber;
 
 	REQUIRE(core_init(&config) == 0);
