@@ -21,7 +21,7 @@
 #define WORKERS 4u
 #define HELD_MAX 256u
 #define SHARED_MAX 64u
-#define PAGES_MAX 16384u /* held by one worker */
+#define PAGES_MAX 6144u /* held by one worker */
 
 struct run {
 	pfn_t pfn;
@@ -100,7 +100,7 @@ static void take(struct worker *worker)
 		run.nr_pages = 1u << order;
 		run.pfn = pcp_alloc(&worker->pcp, order, mt, &zeroed);
 	} else {
-		run.nr_pages = (uint32_t)random_size(&worker->random, 11);
+		run.nr_pages = (uint32_t)random_size(&worker->random, 10);
 		run.pfn = zone_alloc(run.nr_pages, (unsigned)random_below(&worker->random, 5), mt,
 				     &zeroed);
 	}
@@ -255,7 +255,7 @@ int main(void)
 		.thp_from_bytes = SIZE_MAX,
 	};
 	uint64_t seed = random_env("PB_SEED", 1);
-	uint64_t nr_ops = random_env("PB_OPS", 40000);
+	uint64_t nr_ops = random_env("PB_OPS", 30000);
 	pthread_t disturber;
 
 	REQUIRE(core_init(&config) == 0);

@@ -54,6 +54,33 @@ static void give(pfn_t pfn, size_t nr_pages)
 	zone_free(pfn, nr_pages);
 }
 
+static void start_large(void)
+{
+	config.reserve_bytes = 4 * NR * PAGEBLOCK_BYTES;
+	start();
+}
+
+/* 64 MiB and half of what is allocated may wait; what is more goes at once, oldest first. */
+Test(purge, too_much_does_not_wait, .init = start_large, .fini = finish)
+{
+	pfn_t kept = take(8 * 512), first = take(36 * 512), second = take(4 * 512);
+
+	give(first, 36 * 512);
+	purge_tick();
+	cr_assert(fake_os.nr_purges == 0);
+	fake_os.now_ns += MS;
+	give(second, 4 * 512);
+	purge_tick();
+	cr_assert(stats().dirty_free_pages == 36 * 512, "%llu",
+		  (unsigned long long)stats().dirty_free_pages);
+	for (pfn_t pfn = second; pfn < second + 4 * 512; pfn += 512)
+		cr_assert(fake_os_touched(pfn));
+	give(kept, 8 * 512);
+	purge_tick();
+	cr_assert(stats().dirty_free_pages == 36 * 512, "%llu",
+		  (unsigned long long)stats().dirty_free_pages);
+}
+
 Test(purge, after_the_decay_and_once, .init = start, .fini = finish)
 {
 	pfn_t pfn = take(512);
