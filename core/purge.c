@@ -7,7 +7,8 @@
  * back to is decided then, by the block's type and isolation of that moment (R4).
  *
  * A block that becomes wholly free is stamped; the ones idle longest are at the ends of
- * the lists of idle blocks, and go when their decay has passed or too much waits.  Neighbours share one madvise.  A clean block is on another
+ * the lists of idle blocks, and go when their decay has passed or too much waits.
+ * Neighbours share one madvise.  A clean block is on another
  * list, so an idle block costs one madvise however long it is idle.
  *
  * Not guaranteed: that purge_all() sees pages freed while it runs, or what pcplists hold.
@@ -29,10 +30,13 @@ static uint64_t due_ns(const struct pageblock *block)
 							 : block->idle_since_ns + decay;
 }
 
+/* The last madvise failed: tried again when a decay has passed. Under the zone lock. */
+static bool refused;
+
 /* Whether so much waits that the oldest goes at once: a peak's memory is not kept whole. */
 static bool too_much_waits(void)
 {
-	return zone.dirty_free_pages > WAITING_PAGES + zone.taken_pages / 2;
+	return !refused && zone.dirty_free_pages > WAITING_PAGES + zone.taken_pages / 2;
 }
 
 void zone_idle_locked(struct pageblock *block)
@@ -104,6 +108,7 @@ static size_t purge_whole(struct batch *batch)
 	};
 	bool done[BATCH_BLOCKS] = {false};
 	unsigned nr_calls = 0;
+	bool all_ok = true;
 	uint64_t before;
 	size_t nr_bytes;
 
@@ -119,8 +124,10 @@ static size_t purge_whole(struct batch *batch)
 		nr_calls++;
 		for (unsigned k = 0; k < n; k++)
 			done[i++] = ok;
+		all_ok &= ok;
 	}
 	zone_lock();
+	refused = !all_ok;
 	before = zone.purged_pages;
 	zone.purge_calls += nr_calls;
 	for (unsigned i = 0; i < batch->nr; i++)
@@ -156,7 +163,9 @@ static COLD void purge_due(uint64_t now_ns)
 	zone_lock();
 	while ((oldest = oldest_idle()) != NULL) {
 		due = due_ns(oldest);
-		if ((due > now_ns && !too_much_waits()) || batch.nr == BATCH_BLOCKS)
+		if (due > now_ns && too_much_waits())
+			due = 0;
+		if (due > now_ns || batch.nr == BATCH_BLOCKS)
 			break;
 		begin_locked(&batch, oldest);
 		due = UINT64_MAX;

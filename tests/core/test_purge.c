@@ -75,10 +75,35 @@ Test(purge, too_much_does_not_wait, .init = start_large, .fini = finish)
 		  (unsigned long long)stats().dirty_free_pages);
 	for (pfn_t pfn = second; pfn < second + 4 * 512; pfn += 512)
 		cr_assert(fake_os_touched(pfn));
+	/* More than one tick takes. */
 	give(kept, 8 * 512);
 	purge_tick();
 	cr_assert(stats().dirty_free_pages == 36 * 512, "%llu",
 		  (unsigned long long)stats().dirty_free_pages);
+	purge_tick();
+	cr_assert(stats().dirty_free_pages == 32 * 512, "%llu",
+		  (unsigned long long)stats().dirty_free_pages);
+}
+
+/* When the system refuses, that is believed until a decay has passed. */
+Test(purge, too_much_waits_when_refused, .init = start_large, .fini = finish)
+{
+	pfn_t pfn = take(40 * 512);
+	unsigned nr_purges;
+
+	fake_os.fail_purge = true;
+	give(pfn, 40 * 512);
+	purge_tick();
+	nr_purges = fake_os.nr_purges;
+	cr_assert(nr_purges > 0 && stats().purged_pages == 0);
+	for (unsigned i = 0; i < 10; i++)
+		purge_tick();
+	cr_assert(fake_os.nr_purges == nr_purges, "%u", (unsigned)fake_os.nr_purges);
+	fake_os.fail_purge = false;
+	fake_os.now_ns += 100 * MS;
+	for (unsigned i = 0; i < 5; i++)
+		purge_tick();
+	cr_assert(stats().dirty_free_pages == 0);
 }
 
 Test(purge, after_the_decay_and_once, .init = start, .fini = finish)
