@@ -138,7 +138,8 @@ int arena_span_added(void *start, size_t nr_bytes)
 	char *from = (char *)round_down((uintptr_t)arena_entry(start), page);
 	char *to = (char *)round_up((uintptr_t)arena_entry((char *)start + nr_bytes), page);
 
-	return windows_only ? window_add(from, to, page) : os_commit_small(from, (size_t)(to - from));
+	return windows_only ? window_add(from, to, page)
+			    : os_commit_small(from, (size_t)(to - from));
 }
 
 void *arena_new_heap(void)

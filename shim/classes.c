@@ -5,8 +5,7 @@
 #define NR_OBJECTS(b, order) (SLAB_BYTES(order) / (b))
 #define MAGIC(b) ((uint32_t)((((uint64_t)1 << 32) + (b)-1) / (b)))
 #define EXCESS(b) ((uint32_t)((uint64_t)MAGIC(b) * (b) - ((uint64_t)1 << 32)))
-#define LIMIT(b, order)                                                                        \
-	((EXCESS(b) == 0 ? MAGIC(b) : NR_OBJECTS(b, order) * EXCESS(b)) - 1)
+#define LIMIT(b, order) ((EXCESS(b) == 0 ? MAGIC(b) : NR_OBJECTS(b, order) * EXCESS(b)) - 1)
 
 #define MAGIC64(b) (UINT64_MAX / (b) + 1)
 #define EXCESS64(b) (MAGIC64(b) * (b)) /* less 2^64, which is not there */
@@ -24,7 +23,8 @@ const struct class_info class_info[NR_CLASSES] = {
 #define CLASS(b, o)                                                                            \
 	STATIC_ASSERT((b) % 16 == 0, "objects are aligned to 16 bytes");                       \
 	STATIC_ASSERT((b) > SMALL_MAX || (o) == GRANULE_ORDER, "small slabs are one granule"); \
-	STATIC_ASSERT((b) > SMALL_MAX || (uint64_t)(NR_OBJECTS(b, o) + 1) * EXCESS(b) < MAGIC(b), \
+	STATIC_ASSERT((b) > SMALL_MAX ||                                                       \
+			      (uint64_t)(NR_OBJECTS(b, o) + 1) * EXCESS(b) < MAGIC(b),         \
 		      "the divisibility test is exact");
 #include "shim/classes.def"
 #undef CLASS

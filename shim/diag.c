@@ -42,8 +42,8 @@ static void line_pointer(struct line *l, const void *p)
 	line_number(l, (uintptr_t)p, 16);
 }
 
-_Noreturn void diag_fatal(enum diagnostic what, const char *call, const void *p, size_t nr_bytes,
-			  const void *base)
+_Noreturn void diag_fatal(enum diagnostic what, const char *call, const void *p,
+			  size_t nr_bytes, const void *base)
 {
 	static const char *const texts[NR_DIAGNOSTICS] = {
 #define DIAGNOSTIC(name, text) text,

@@ -15,7 +15,7 @@ enum diagnostic {
 };
 
 /* call: the function the program called; base: where the block begins, or NULL. */
-_Noreturn void diag_fatal(enum diagnostic what, const char *call, const void *p, size_t nr_bytes,
-			  const void *base);
+_Noreturn void diag_fatal(enum diagnostic what, const char *call, const void *p,
+			  size_t nr_bytes, const void *base);
 
 #endif

@@ -44,7 +44,7 @@
 #if defined(FAST_PATH_CHECKED_FOR_RACES)
 #define FAST_LOAD(object) atomic_load_explicit(&(object), memory_order_relaxed)
 #else
-#define FAST_LOAD(object) (*(const __typeof__((void)0, (object)) *)(uintptr_t)&(object))
+#define FAST_LOAD(object) (*(const __typeof__((void)0, (object)) *)(uintptr_t) & (object))
 #endif
 
 /*
@@ -53,7 +53,7 @@
  */
 #if defined(__x86_64__)
 #define IF_ABOVE_OR_USED_UP_GOTO(product, limit, room, label)                                  \
-	__asm__ goto("cmpl %0, %1\n\tdecl %2\n\tjbe %l3"                                        \
+	__asm__ goto("cmpl %0, %1\n\tdecl %2\n\tjbe %l3"                                       \
 		     :                                                                         \
 		     : "r"(product), "m"(limit), "m"(room)                                     \
 		     : "cc", "memory"                                                          \
@@ -74,7 +74,9 @@ static ALWAYS_INLINE void *fast_malloc_or(size_t size, void *(*slow)(size_t))
 
 	FORGET_C(h);
 	size_t i = h->bin_of_size[size];
-#define BIN ((struct bin *)(void *)((char *)h + offsetof(struct heap, bins) + i * (sizeof(struct bin) / 4)))
+#define BIN                                                                                    \
+	((struct bin *)(void *)((char *)h + offsetof(struct heap, bins) +                      \
+				i * (sizeof(struct bin) / 4)))
 	struct object *o = BIN->head;
 
 	if (unlikely(o == NULL))

@@ -47,7 +47,7 @@ static __thread enum thread_state thread_state;
 static struct lock heaps_lock;
 /* Stacks, under heaps_lock: [1] with their caches as the thread left them, [0] without. */
 static struct heap *ownerless[2];
-static unsigned nr_warm; /* in ownerless[1] */
+static unsigned nr_warm;               /* in ownerless[1] */
 static _Atomic uint32_t nr_ownerless;  /* written under heaps_lock, read as a hint */
 static struct heap *_Atomic all_heaps; /* grows only; release/acquire publishes the heap */
 static _Atomic uint32_t nr_heaps;
@@ -98,8 +98,8 @@ static void set_cache_shift(void)
 {
 	uint32_t nr = atomic_load_explicit(&nr_heaps, memory_order_relaxed) -
 		      atomic_load_explicit(&nr_ownerless, memory_order_relaxed);
-	uint8_t shift = nr <= CACHE_FULL_THREADS ? 0 :
-						   (uint8_t)log2_ceil(nr / CACHE_FULL_THREADS);
+	uint8_t shift =
+		nr <= CACHE_FULL_THREADS ? 0 : (uint8_t)log2_ceil(nr / CACHE_FULL_THREADS);
 
 	atomic_store_explicit(&cache_shift, shift, memory_order_relaxed);
 }
@@ -498,7 +498,8 @@ static bool refill_from_inbox(struct bin *b, struct heap_class *hc)
 	return true;
 }
 
-static bool refill_from_slabs(struct heap *h, struct bin *b, struct heap_class *hc, bool may_make)
+static bool refill_from_slabs(struct heap *h, struct bin *b, struct heap_class *hc,
+			      bool may_make)
 {
 	struct object *head = NULL, **link = &head, *tail;
 	unsigned taken = 0, want = hc->batch;
@@ -597,12 +598,14 @@ static COLD void adopt_slab(struct heap *h, unsigned cls)
 	for (unsigned warm = 0; warm < 2 && !adopted; warm++) {
 		struct heap *o = ownerless[warm];
 
-		for (unsigned looks = 0; o != NULL && !adopted && looks < ADOPT_LOOKS_MAX; looks++) {
+		for (unsigned looks = 0; o != NULL && !adopted && looks < ADOPT_LOOKS_MAX;
+		     looks++) {
 			adopted = adopt_from(h, o, cls, &strays);
 			o = o->next_ownerless;
 		}
 	}
-	for (unsigned looks = 0; many_threads() && !adopted && looks < BORROW_LOOKS_MAX; looks++) {
+	for (unsigned looks = 0; many_threads() && !adopted && looks < BORROW_LOOKS_MAX;
+	     looks++) {
 		struct heap *o = next_look != NULL ? next_look : first_heap();
 
 		if (o != h && !o->ownerless)
@@ -717,7 +720,9 @@ static NOINLINE void settle_bin(struct heap *h, struct bin *b)
 		uint32_t length = b->max; /* the room is used up */
 
 		b->ran_dry = false;
-		b->max = (uint16_t)(b->max + batch_max(b->cls) < max ? b->max + batch_max(b->cls) : max);
+		b->max =
+			(uint16_t)(b->max + batch_max(b->cls) < max ? b->max + batch_max(b->cls)
+								    : max);
 		b->room = room_left(b, length);
 		return;
 	}
@@ -732,8 +737,9 @@ static NOINLINE void settle_bin(struct heap *h, struct bin *b)
 static struct bin *bin_of(const struct object *o)
 {
 	/* Relaxed: a stale answer is one of the past owners, who finds a stray. */
-	return (struct bin *)(void *)(arena_base() + atomic_load_explicit(arena_entry(o),
-									  memory_order_relaxed));
+	return (struct bin *)(void *)(arena_base() +
+				      atomic_load_explicit(arena_entry(o),
+							   memory_order_relaxed));
 }
 
 /*
@@ -1058,7 +1064,8 @@ void heap_drain_all(void)
 		heap_settle_all(own);
 }
 
-/* --- fork ------------------------------------------------------------------------------------ */
+/* --- fork ------------------------------------------------------------------------------------
+ */
 
 void heap_fork_prepare(void)
 {
@@ -1124,7 +1131,8 @@ void heap_fork_child(void)
 	lock_reset(&heaps_lock);
 }
 
-/* --- views ------------------------------------------------------------------------------------- */
+/* --- views
+ * ------------------------------------------------------------------------------------- */
 
 void heap_stats_add(struct shim_stats *out)
 {

@@ -7,10 +7,10 @@
  * Who writes what: bin.head, bin.room and the outgoing slots belong to the thread
  * that owns the heap; everything else in the second half is under heap.lock.
  *
- * Invariants (heap_check_all, as far as locks let it look): every object of a slab is live, or set in the slab's
- * bitmap, or on exactly one chain (a bin, an inbox, an outgoing slot); nr_free of a
- * slab counts its bitmap; a slab is on the list of its fullness, or on none when it
- * has no free object; the table entry of each of its granules is its heap's bin.
+ * Invariants (heap_check_all, as far as locks let it look): every object of a slab is live, or
+ * set in the slab's bitmap, or on exactly one chain (a bin, an inbox, an outgoing slot);
+ * nr_free of a slab counts its bitmap; a slab is on the list of its fullness, or on none when
+ * it has no free object; the table entry of each of its granules is its heap's bin.
  */
 #ifndef PB_SHIM_HEAP_H
 #define PB_SHIM_HEAP_H
@@ -59,9 +59,9 @@ struct heap_class {
 	struct slab *lists[NR_FULLNESS]; /* slabs with free objects; [0] is the fullest */
 	struct object *inbox;            /* chain given by other threads */
 	uint32_t nr_inbox;
-	_Atomic uint32_t nr_slabs;       /* also read without the lock, as a hint */
-	uint64_t nr_free; /* in the bitmaps of all its slabs */
-	uint16_t batch;   /* objects for the next refill */
+	_Atomic uint32_t nr_slabs; /* also read without the lock, as a hint */
+	uint64_t nr_free;          /* in the bitmaps of all its slabs */
+	uint16_t batch;            /* objects for the next refill */
 };
 
 struct heap {

@@ -212,7 +212,8 @@ void shim_stats_read(struct shim_stats *out)
 	core_stats_read(&core);
 	/* The two were not read at one moment. */
 	out->large_bytes = core.allocated_pages * PAGE_BYTES;
-	out->large_bytes -= out->slab_bytes < out->large_bytes ? out->slab_bytes : out->large_bytes;
+	out->large_bytes -=
+		out->slab_bytes < out->large_bytes ? out->slab_bytes : out->large_bytes;
 	out->live_bytes += out->large_bytes;
 	out->committed_bytes = core.total_pages * PAGE_BYTES;
 	out->dirty_free_bytes = core.dirty_free_pages * PAGE_BYTES;

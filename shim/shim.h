@@ -55,13 +55,14 @@ void shim_thread_exit(void);
 size_t shim_trim(void);
 
 struct shim_stats {
-	uint64_t live_bytes;      /* in blocks the program holds or that are cached for it, rounded to classes */
-	uint64_t large_bytes;     /* of these, in page runs */
-	uint64_t slab_bytes;      /* pages of slabs */
-	uint64_t slab_free_bytes; /* free objects in slabs */
-	uint64_t committed_bytes; /* pages of spans in use */
-	uint64_t dirty_free_bytes;/* free pages that are possibly resident */
-	uint64_t purged_bytes;    /* given back since the start */
+	uint64_t live_bytes;  /* in blocks the program holds or that are cached for it, rounded
+				 to classes */
+	uint64_t large_bytes; /* of these, in page runs */
+	uint64_t slab_bytes;  /* pages of slabs */
+	uint64_t slab_free_bytes;  /* free objects in slabs */
+	uint64_t committed_bytes;  /* pages of spans in use */
+	uint64_t dirty_free_bytes; /* free pages that are possibly resident */
+	uint64_t purged_bytes;     /* given back since the start */
 	uint64_t nr_heaps;
 	uint64_t nr_ownerless_heaps;
 };

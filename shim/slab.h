@@ -57,14 +57,16 @@ static inline struct block_client *block_client(const void *addr)
 
 static inline uint64_t *run_word(const void *addr)
 {
-	return &block_client(addr)->run[((uintptr_t)addr >> PAGE_SHIFT) & (PAGEBLOCK_PAGES - 1)];
+	return &block_client(addr)
+			->run[((uintptr_t)addr >> PAGE_SHIFT) & (PAGEBLOCK_PAGES - 1)];
 }
 
 /* The header of the slab that holds p, an address in a span; slab->heap may be NULL. */
 static inline struct slab *slab_of(const void *p)
 {
-	struct slab *s = &block_client(p)
-				  ->slabs[((uintptr_t)p >> GRANULE_SHIFT) & (PAGEBLOCK_GRANULES - 1)];
+	struct slab *s =
+		&block_client(p)
+			 ->slabs[((uintptr_t)p >> GRANULE_SHIFT) & (PAGEBLOCK_GRANULES - 1)];
 
 	return s - s->head_delta;
 }
