@@ -17,7 +17,7 @@
 
 /*
  * Limits by bytes, so that a cache costs the same whatever the class; halved for each
- * doubling of the threads past CACHE_FULL_THREADS, so that many threads do not hold
+ * doubling of the threads from twice CACHE_FULL_THREADS on, so that many do not hold
  * many times as much.
  */
 #define BIN_BYTES_MAX 131072u
