@@ -163,6 +163,14 @@ struct core_config {
 	 * 0 or -errno (the span is then given up).  May be NULL.
 	 */
 	int (*span_added)(void *start, size_t nr_bytes);
+	/*
+	 * Called without core's locks by contiguous allocation and by offlining: the pages
+	 * are cordoned, and whoever holds some of them in the layer above shall free or move
+	 * them and what its caches hold of them.  deadline_ns as of os_now_ns(); 0: only what
+	 * can be done at once.  What it answers is not relied on: core looks for itself.
+	 * May call everything in core.  NULL: core only waits.
+	 */
+	int (*vacate)(pfn_t pfn, size_t nr_pages, uint64_t deadline_ns);
 	/* Address space of the first span; 0: 16 times the memory, at least 64 GiB. */
 	size_t reserve_bytes;
 	/* How long a wholly free block stays resident; 0: until the next purge_tick(). */
@@ -238,6 +246,99 @@ void pcp_free(struct pcp *pcp, pfn_t pfn, unsigned order);
 void pcp_drain(struct pcp *pcp);
 /* The same for every registered pcp. */
 void pcp_drain_all(void);
+
+/*
+ * Disables the caches: when it returns, no registered pcp holds anything, nor will until
+ * the last of those who called it has called pcp_enable(), in the same thread.  Frees and
+ * allocations go to the zone meanwhile, by the slow paths they have anyway.
+ */
+void pcp_disable(void);
+void pcp_enable(void);
+
+/* --- isolation ---------------------------------------------------------------- */
+
+/*
+ * Ranges are whole pageblocks: start and nr_pages multiples of PAGEBLOCK_PAGES, within
+ * the committed part of one span.  Every function here may be called by any thread,
+ * without locks; all of them answer 0 or a negative errno, and then nothing has changed:
+ *   -EINVAL   empty, unaligned, no owner
+ *   -ERANGE   not all of it is in the committed part of one span
+ *   -EBUSY    a part is isolated, offline, or being given back at this moment
+ *   -EPERM    a part is not isolated by this owner
+ */
+
+/* A token nobody else has, never 0. */
+uint32_t isolate_owner(void);
+
+/*
+ * Isolates a range, all of it or nothing: nothing is handed out from it any more, what is
+ * freed to it stays there, and its free pages leave free_pages.  Does not wait.  What
+ * threads' page caches hold of it stays there until they are drained: after one
+ * pcp_drain_all(), or inside of pcp_disable(), none of them has or gets a page of it.
+ */
+int isolate_range(pfn_t start, size_t nr_pages, uint32_t owner) MUST_CHECK;
+/* Opens a range again, wholly the owner's.  Its free pages are as if never isolated. */
+int isolate_undo(pfn_t start, size_t nr_pages, uint32_t owner) MUST_CHECK;
+/*
+ * Whether every page of the range, of any alignment, is free on its block: neither held,
+ * cached, nor being given back.  False for what is not in one span's committed part.
+ */
+bool isolate_test(pfn_t start, size_t nr_pages);
+
+/* --- contiguous allocation ------------------------------------------------------ */
+
+#define CONTIG_MAX_PAGES ((size_t)1 << (30 - PAGE_SHIFT)) /* 1 GiB */
+/* Disable the caches and wait, window after window, until the deadline. */
+#define CONTIG_HARD 1u
+/* From a reserve; without it never from one. */
+#define CONTIG_CMA 2u
+
+/*
+ * Up to 1 GiB of contiguous pages, the first of which begins a pageblock; contents as they
+ * were.  What the last block has beyond them stays free.  Vacates blocks where it must:
+ * without CONTIG_HARD by draining the caches, at most a few times, and with no waiting.
+ * deadline_ns as of os_now_ns(); 0 without CONTIG_HARD: none.  Any thread, no locks held.
+ *
+ * Returns 0 when there is none, and *err (may be NULL) says why, with nothing changed:
+ *   -EINVAL     nr_pages is 0 or more than CONTIG_MAX_PAGES, unknown flags
+ *   -ENOMEM     no such window: too little is there, or what is there cannot be vacated
+ *   -EBUSY      not now: what was tried is in use (without CONTIG_HARD)
+ *   -ETIMEDOUT  the deadline has passed, before the call or in it
+ */
+pfn_t contig_alloc(size_t nr_pages, unsigned flags, uint64_t deadline_ns, int *err);
+
+/*
+ * The same for these very pages, of any alignment and type of block; the blocks' other
+ * pages may be in use and are left alone.  0 or as above, -ENOMEM apart, and -ERANGE
+ * when they are not in the committed part of one span.  flags: 0 or CONTIG_HARD.
+ */
+int contig_alloc_range(pfn_t pfn, size_t nr_pages, unsigned flags,
+		       uint64_t deadline_ns) MUST_CHECK;
+
+/* Frees all of a contiguous allocation; -EINVAL, and nothing has happened, when it is none. */
+int contig_free(pfn_t pfn, size_t nr_pages) MUST_CHECK;
+
+/*
+ * Reserves whole blocks for CONTIG_CMA, best at the start.  They are lent to MOVABLE and
+ * RECLAIMABLE requests when there is nothing else, growth included, and never to UNMOVABLE
+ * ones.  For good.  0; -EINVAL for 0 or too many bytes, -ENOMEM, -ENOSPC after 16 times.
+ */
+int cma_reserve(size_t nr_bytes) MUST_CHECK;
+
+/* --- taking blocks out of use ---------------------------------------------------- */
+
+/*
+ * Takes whole blocks out of use and gives them back to the system, free ones first, then
+ * the emptiest; never reserves.  deadline_ns as of os_now_ns(): until when to wait for
+ * blocks in use to be vacated; 0: only free ones.  Returns how many pages went, a multiple
+ * of PAGEBLOCK_PAGES.  *err (may be NULL): 0 when all did, else
+ *   -EINVAL     nr_pages is 0 or no multiple of PAGEBLOCK_PAGES: nothing changed
+ *   -EBUSY      no more are free (no deadline)
+ *   -ETIMEDOUT  the deadline has passed: before the call, nothing changed; or in it
+ */
+size_t offline_pages(size_t nr_pages, uint64_t deadline_ns, int *err);
+/* Takes up to nr_pages, rounded down to blocks, back into use; returns how many. */
+size_t online_pages(size_t nr_pages);
 
 /* --- giving back ------------------------------------------------------------- */
 

@@ -7,8 +7,8 @@
  * block, and the rest stays with the block's own type.  That last step has no further
  * conditions: grouping never makes an allocation fail (R10).
  *
- * CMA blocks never change their type (R1).  They are lent to MOVABLE requests only, as
- * the very last resort.  Isolated blocks are on no list, so they are never seen here.
+ * CMA blocks never change their type (R1).  They are lent to MOVABLE and RECLAIMABLE
+ * requests, as the very last resort, after growth: see contig.c.  Isolated blocks are on no list, so they are never seen here.
  */
 #include "core/fallback.h"
 
@@ -72,7 +72,7 @@ struct pageblock *fallback_steal(enum migratetype mt, unsigned order)
 		if (block != NULL)
 			break;
 	}
-	if (block == NULL && mt == MIGRATE_MOVABLE)
+	if (block == NULL && (mt == MIGRATE_MOVABLE || mt == MIGRATE_RECLAIMABLE))
 		block = index_fullest(MIGRATE_CMA, order);
 	if (block != NULL)
 		zone.steals++;

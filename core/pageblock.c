@@ -231,6 +231,7 @@ void pageblock_init(struct pageblock *block, pfn_t pfn, unsigned span, enum migr
 		.list = UINT16_MAX,
 		.order = (uint8_t)PAGEBLOCK_ORDER,
 		.span = (uint8_t)span,
+		.apart = mt == MIGRATE_CMA,
 	};
 	for (unsigned i = 0; i < PAGEBLOCK_WORDS; i++)
 		block->free[i] = ~(uint64_t)0;
@@ -322,4 +323,6 @@ void pageblock_check(const struct pageblock *block)
 	CHECK(block->order == order);
 	CHECK(block->pfn % PAGEBLOCK_PAGES == 0);
 	CHECK(pageblock_type(block) < NR_MIGRATETYPES);
+	CHECK(block->apart ==
+	      (pageblock_isolated(block) || pageblock_type(block) == MIGRATE_CMA));
 }

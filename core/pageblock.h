@@ -47,7 +47,9 @@ struct pageblock {
 	uint8_t span;           /* number of its span */
 	_Atomic uint8_t type;
 	_Atomic uint8_t isolated;
-	uint32_t owner; /* whose isolation it is; 0: nobody's */
+	uint8_t apart;     /* isolated or CMA: its free pages are counted apart */
+	uint8_t nr_contig; /* contiguous allocations that have pages of it */
+	uint32_t owner;    /* whose isolation it is; 0: nobody's */
 };
 
 STATIC_ASSERT(sizeof(struct pageblock) == 256, "sixteen to a page, indexed by a shift");

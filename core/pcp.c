@@ -9,7 +9,8 @@
  *
  * high adapts: an overflow followed by a refill says that it was too small, pages that
  * were never needed between two trims that it is too large.  high = 0 sends every free
- * straight to the zone, whoever sets it, because it is read under the pcp's lock.
+ * straight to the zone, whoever sets it, because it is read under the pcp's lock; that is
+ * how pcp_disable() works.
  *
  * Invariants: pcp_check_all().  Not guaranteed: that a run freed twice into a cache is
  * noticed in release builds before it leaves it.
@@ -29,6 +30,8 @@
 
 /* Release when one is added: publishes its next. */
 static _Atomic(struct pcp *) registered;
+
+static _Atomic uint64_t nr_drains; /* of all registered pcps */
 
 static inline struct pcp *first_registered(void)
 {
@@ -180,11 +183,95 @@ void pcp_drain(struct pcp *pcp)
 	pcp_unlock(pcp);
 }
 
+static void count_drain(void)
+{
+	/* Relaxed: statistics. */
+	(void)atomic_fetch_add_explicit(&nr_drains, 1, memory_order_relaxed);
+}
+
+uint64_t pcp_count_drains(void)
+{
+	return atomic_load_explicit(&nr_drains, memory_order_relaxed);
+}
+
 void pcp_drain_all(void)
 {
+	count_drain();
 	for (struct pcp *pcp = first_registered(); pcp != NULL; pcp = pcp->next)
 		pcp_drain(pcp);
 }
+
+/* --- disabling ------------------------------------------------------------------------------- */
+
+/*
+ * As the kernel does it: while somebody wants the caches disabled, every pcp has high = 0,
+ * so that pcp_free() finds no room and pcp_alloc() an empty chain, and each goes to the
+ * zone by its slow path.  The fast paths do not know of it.
+ *
+ * Whoever sets high does so under the pcp's lock by what nr_disabled says then.  A caller
+ * of pcp_disable() counts itself first, so that an enabler that comes to a pcp after it
+ * sees the count: the pcp's lock is between them.
+ */
+
+/* Callers that want the caches disabled. */
+static _Atomic uint32_t nr_disabled;
+/* Those of them that are this thread: the only ones there are in the child of a fork. */
+static __thread uint32_t disabled_here;
+
+/* Under the pcp's lock. */
+static void adjust_high(struct pcp *pcp)
+{
+	/* Seq_cst pairs with pcp_disable() and pcp_init(). */
+	if (atomic_load_explicit(&nr_disabled, memory_order_seq_cst) > 0) {
+		if (pcp->high != 0) {
+			pcp->high_saved = pcp->high;
+			pcp->high = 0;
+		}
+	} else if (pcp->high_saved != 0) {
+		pcp->high = pcp->high_saved;
+		pcp->high_saved = 0;
+	}
+}
+
+static void adjust_all(bool drain)
+{
+	/*
+	 * Seq_cst pairs with pcp_init(), which puts a pcp in front and then looks at
+	 * nr_disabled, while pcp_disable() counts itself and then looks here: one of the
+	 * two sees the other.
+	 */
+	struct pcp *pcp = atomic_load_explicit(&registered, memory_order_seq_cst);
+
+	for (; pcp != NULL; pcp = pcp->next) {
+		pcp_lock(pcp);
+		adjust_high(pcp);
+		if (drain)
+			flush(pcp, 0, 0);
+		pcp_unlock(pcp);
+	}
+}
+
+void pcp_disable(void)
+{
+	disabled_here++;
+	/* Seq_cst: see adjust_all(). */
+	(void)atomic_fetch_add_explicit(&nr_disabled, 1, memory_order_seq_cst);
+	count_drain();
+	adjust_all(true);
+}
+
+void pcp_enable(void)
+{
+	bool was_disabled = disabled_here > 0;
+
+	CHECK(was_disabled);
+	disabled_here--;
+	/* Seq_cst: see adjust_all(). */
+	if (atomic_fetch_sub_explicit(&nr_disabled, 1, memory_order_seq_cst) == 1)
+		adjust_all(false);
+}
+
+/* --- trimming -------------------------------------------------------------------------------- */
 
 /* Gives back half of what was not needed for a while. */
 static COLD void trim(struct pcp *pcp)
@@ -340,15 +427,22 @@ void pcp_init(struct pcp *pcp)
 		return;
 	}
 	pcp->registered = true;
-	pcp->high = HIGH_START;
+	/* Caches nothing until it is known that it may. */
+	pcp->high_saved = HIGH_START;
 	pcp->until_trim = TRIM_OPS;
 	first = first_registered();
 	do {
 		pcp->next = first;
-		/* Release pairs with first_registered(): all of the pcp is there. */
+		/*
+		 * Release (seq_cst is more) pairs with first_registered(): all of the pcp is
+		 * there.  Seq_cst: see adjust_all().
+		 */
 	} while (!atomic_compare_exchange_weak_explicit(&registered, &first, pcp,
-							memory_order_release,
+							memory_order_seq_cst,
 							memory_order_acquire));
+	pcp_lock(pcp);
+	adjust_high(pcp);
+	pcp_unlock(pcp);
 }
 
 uint64_t pcp_count_all(void)
@@ -440,4 +534,8 @@ void pcp_fork_child(void)
 {
 	for (struct pcp *pcp = first_registered(); pcp != NULL; pcp = pcp->next)
 		lock_reset(&pcp->lock);
+	/* Other threads that had the caches disabled are not here to enable them again.
+	 * Relaxed: neither is anybody else. */
+	atomic_store_explicit(&nr_disabled, disabled_here, memory_order_relaxed);
+	adjust_all(false);
 }

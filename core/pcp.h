@@ -24,6 +24,7 @@ struct pcp {
 	struct lock lock;
 	_Atomic uint32_t nr_pages;  /* in all chains; written under lock */
 	uint32_t high;              /* most pages it may hold; 0: caches nothing */
+	uint32_t high_saved;        /* what high was before the caches were disabled */
 	uint32_t low;               /* fewest pages it held since the last trim */
 	uint32_t nonempty;          /* one bit for each chain that has a slot */
 	uint16_t until_trim;        /* operations until it looks whether it is too large */
@@ -50,6 +51,9 @@ STATIC_ASSERT(PCP_LISTS <= 32, "nonempty has a bit for each chain");
 uint64_t pcp_count_all(void);
 /* Compares every registered pcp's chains with its count, and its pages with the zone. */
 void pcp_check_all(void);
+
+/* How often all registered pcps have been drained. */
+uint64_t pcp_count_drains(void);
 
 /* Takes the locks of all registered pcps and the zone lock; gives back the former. */
 void pcp_fork_prepare(void);

@@ -18,7 +18,7 @@
 #include "core/zone.h"
 
 /* Blocks for one purge_tick(): bounds how long it takes. */
-#define BATCH_BLOCKS 8u
+#define BATCH_BLOCKS PURGE_BATCH_BLOCKS
 /* Free dirty memory that may wait for its decay: this much and half of what is allocated. */
 #define WAITING_PAGES ((uint64_t)16384)
 
@@ -64,10 +64,7 @@ static void begin_locked(struct batch *batch, struct pageblock *block)
 {
 	unsigned i = batch->nr++;
 
-	if (pageblock_isolated(block))
-		zone.isolated_free_pages -= block->nr_free;
-	else
-		zone.free_pages -= block->nr_free;
+	zone_count_free_locked(block, -(uint64_t)block->nr_free);
 	zone.purging_pages += block->nr_free;
 	zone.dirty_free_pages -= block->nr_dirty;
 	pageblock_purge_begin(block);
@@ -88,10 +85,7 @@ static void end_locked(struct pageblock *block, const uint64_t *done)
 		nr_purged += word_count(block->purging[i] & block->dirty[i] & done[i]);
 	pageblock_purge_end(block, done);
 	zone.purging_pages -= nr_purging;
-	if (pageblock_isolated(block))
-		zone.isolated_free_pages += nr_purging;
-	else
-		zone.free_pages += nr_purging;
+	zone_count_free_locked(block, nr_purging);
 	zone.dirty_free_pages += block->nr_dirty - nr_dirty;
 	zone.purged_pages += nr_purged;
 	if (pageblock_whole(block))
@@ -135,6 +129,32 @@ static size_t purge_whole(struct batch *batch)
 	nr_bytes = (size_t)(zone.purged_pages - before) * PAGE_BYTES;
 	zone_unlock();
 	return nr_bytes;
+}
+
+static bool any_purging(struct pageblock **blocks, unsigned nr)
+{
+	bool any = false;
+
+	zone_lock();
+	for (unsigned i = 0; i < nr; i++)
+		any |= blocks[i]->nr_purging != 0;
+	zone_unlock();
+	return any;
+}
+
+void purge_isolated(struct pageblock **blocks, unsigned nr)
+{
+	struct batch batch = {.nr = 0};
+
+	zone_lock();
+	for (unsigned i = 0; i < nr; i++)
+		if (pageblock_whole(blocks[i]) && blocks[i]->nr_dirty > 0)
+			begin_locked(&batch, blocks[i]);
+	zone_unlock();
+	if (batch.nr > 0)
+		(void)purge_whole(&batch);
+	while (any_purging(blocks, nr))
+		os_yield();
 }
 
 /* --- what is due -------------------------------------------------------------------------------- */

@@ -2,6 +2,7 @@
  * Reading the counters, and comparing them with a walk of what they count.
  */
 #include "core/index.h"
+#include "core/isolate.h"
 #include "core/span.h"
 #include "core/zone.h"
 
@@ -25,6 +26,9 @@ void core_stats_read(struct core_stats *out)
 		.total_pages = zone.total_pages,
 		.free_pages = zone.free_pages,
 		.isolated_free_pages = zone.isolated_free_pages,
+		.cma_free_pages = zone.cma_free_pages,
+		.cma_total_pages = zone.cma_total_pages,
+		.offline_pages = zone.offline_pages,
 		.purging_pages = zone.purging_pages,
 		.dirty_free_pages = zone.dirty_free_pages,
 		.purged_pages = zone.purged_pages,
@@ -34,6 +38,11 @@ void core_stats_read(struct core_stats *out)
 		.claims = zone.claims,
 		.steals = zone.steals,
 		.grown = zone.grown,
+		.pcp_drains = pcp_count_drains(),
+		.isolate_ok = zone.isolate_ok,
+		.isolate_busy = zone.isolate_busy,
+		.contig_ok = zone.contig_ok,
+		.contig_failed = zone.contig_failed,
 	};
 	taken = zone.taken_pages;
 	/* Caches change under their own locks: exact when they are at rest, else a snapshot. */
@@ -47,7 +56,28 @@ void core_stats_read(struct core_stats *out)
 struct walk {
 	uint64_t nr_blocks, total_pages, free_pages, isolated_free_pages;
 	uint64_t purging_pages, dirty_free_pages, nr_listed;
+	uint64_t cma_free_pages, cma_total_pages, offline_pages, isolated_core_blocks;
 };
+
+/* What isolation and reserves add to it. */
+static void walk_apart(const struct pageblock *block, struct walk *walk)
+{
+	bool cma = pageblock_type(block) == MIGRATE_CMA;
+
+	CHECK(block->owner == 0 || pageblock_isolated(block));
+	if (cma)
+		walk->cma_total_pages += PAGEBLOCK_PAGES;
+	if (block->owner == ISOLATE_OFFLINE) {
+		CHECK(pageblock_whole(block) && block->nr_dirty == 0);
+		walk->offline_pages += PAGEBLOCK_PAGES;
+	} else if (pageblock_isolated(block)) {
+		walk->isolated_free_pages += block->nr_free;
+		walk->isolated_core_blocks += (block->owner & ISOLATE_CORE) != 0;
+	} else {
+		walk->free_pages += block->nr_free;
+		walk->cma_free_pages += cma ? block->nr_free : 0;
+	}
+}
 
 static void walk_span(const struct span *span, struct walk *walk)
 {
@@ -63,10 +93,7 @@ static void walk_span(const struct span *span, struct walk *walk)
 		walk->purging_pages += block->nr_purging;
 		walk->dirty_free_pages += block->nr_dirty;
 		walk->nr_listed += block->list != INDEX_NONE;
-		if (pageblock_isolated(block))
-			walk->isolated_free_pages += block->nr_free;
-		else
-			walk->free_pages += block->nr_free;
+		walk_apart(block, walk);
 		/* On a list exactly when it has something to give. */
 		CHECK((block->list != INDEX_NONE) ==
 		      (block->nr_free > 0 && !pageblock_isolated(block)));
@@ -87,10 +114,15 @@ void core_check(void)
 	CHECK_COUNT(zone.total_pages, walk.total_pages);
 	CHECK_COUNT(zone.free_pages, walk.free_pages);
 	CHECK_COUNT(zone.isolated_free_pages, walk.isolated_free_pages);
+	CHECK_COUNT(zone.cma_free_pages, walk.cma_free_pages);
+	CHECK_COUNT(zone.cma_total_pages, walk.cma_total_pages);
+	CHECK_COUNT(zone.offline_pages, walk.offline_pages);
+	CHECK_COUNT(zone.isolated_core_blocks, walk.isolated_core_blocks);
 	CHECK_COUNT(zone.purging_pages, walk.purging_pages);
 	CHECK_COUNT(zone.dirty_free_pages, walk.dirty_free_pages);
 	/* Conservation: nothing lost, nothing invented. */
 	CHECK_COUNT(zone.total_pages, zone.free_pages + zone.isolated_free_pages +
-					      zone.purging_pages + zone.taken_pages);
+					      zone.offline_pages + zone.purging_pages +
+					      zone.taken_pages);
 	zone_unlock();
 }

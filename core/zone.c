@@ -15,6 +15,7 @@
 
 #include "core/fallback.h"
 #include "core/index.h"
+#include "core/isolate.h"
 #include "core/span.h"
 
 #include <errno.h>
@@ -50,6 +51,9 @@ static inline bool take(struct pageblock *block, unsigned from, unsigned n)
 	unsigned nr_dirty = pageblock_take(block, from, n);
 
 	zone.free_pages -= n;
+	/* Nothing is taken from isolated blocks. */
+	if (unlikely(block->apart))
+		zone.cma_free_pages -= n;
 	zone.taken_pages += n;
 	zone.dirty_free_pages -= nr_dirty;
 	if (PB_DEBUG >= 2)
@@ -62,8 +66,8 @@ static inline void put(struct pageblock *block, unsigned from, unsigned n, bool 
 {
 	zone.dirty_free_pages += pageblock_put(block, from, n, clean);
 	zone.taken_pages -= n;
-	if (unlikely(pageblock_isolated(block)))
-		zone.isolated_free_pages += n;
+	if (unlikely(block->apart))
+		zone_count_free_locked(block, n);
 	else
 		zone.free_pages += n;
 	if (unlikely(pageblock_whole(block)))
@@ -73,12 +77,26 @@ static inline void put(struct pageblock *block, unsigned from, unsigned n, bool 
 	index_update(block);
 }
 
+void zone_take_locked(struct pageblock *block, unsigned from, unsigned n)
+{
+	ASSERT(!pageblock_isolated(block));
+	(void)take(block, from, n);
+}
+
 void zone_set_type_locked(struct pageblock *block, enum migratetype mt)
 {
 	if (pageblock_type(block) == mt)
 		return;
+	/* A reserve stays one (R1). */
+	ASSERT(pageblock_type(block) != MIGRATE_CMA);
 	/* Relaxed: as pageblock_type(). */
 	atomic_store_explicit(&block->type, (uint8_t)mt, memory_order_relaxed);
+	if (unlikely(mt == MIGRATE_CMA)) {
+		block->apart = true;
+		zone.cma_total_pages += PAGEBLOCK_PAGES;
+		if (!pageblock_isolated(block))
+			zone.cma_free_pages += block->nr_free;
+	}
 	zone.claims++;
 	index_update(block);
 }
@@ -87,17 +105,13 @@ void zone_set_isolated_locked(struct pageblock *block, bool isolated)
 {
 	if (pageblock_isolated(block) == isolated)
 		return;
+	zone_count_free_locked(block, -(uint64_t)block->nr_free);
 	/* Relaxed: as pageblock_isolated(). */
 	atomic_store_explicit(&block->isolated, isolated, memory_order_relaxed);
-	if (isolated) {
-		zone.free_pages -= block->nr_free;
-		zone.isolated_free_pages += block->nr_free;
-	} else {
-		zone.free_pages += block->nr_free;
-		zone.isolated_free_pages -= block->nr_free;
-		if (pageblock_whole(block))
-			zone_idle_locked(block);
-	}
+	block->apart = isolated || pageblock_type(block) == MIGRATE_CMA;
+	zone_count_free_locked(block, block->nr_free);
+	if (!isolated && pageblock_whole(block))
+		zone_idle_locked(block);
 	index_update(block);
 }
 
@@ -147,18 +161,26 @@ static inline struct pageblock *pick(enum migratetype mt, unsigned order)
 
 /* --- allocation of whole blocks ------------------------------------------------------------ */
 
+/* Whether it could not be had in an empty address space. */
+static bool is_absurd(size_t nr_pages, unsigned align_order)
+{
+	return nr_pages > (size_t)1 << (ADDRESS_BITS - PAGE_SHIFT) ||
+	       align_order > ADDRESS_BITS - PAGE_SHIFT;
+}
+
 static NOINLINE pfn_t alloc_blocks(size_t nr_pages, unsigned align_order,
 				   enum migratetype mt, bool *zeroed)
 {
-	size_t nr_blocks = round_up(nr_pages, PAGEBLOCK_PAGES) / PAGEBLOCK_PAGES;
-	size_t align_blocks =
-		align_order > PAGEBLOCK_ORDER ? (size_t)1 << (align_order - PAGEBLOCK_ORDER) : 1;
+	size_t nr_blocks, align_blocks;
 	struct pageblock *block;
 	pfn_t first;
 	bool zero = true;
 
-	if (!may_grow(mt))
+	if (!may_grow(mt) || is_absurd(nr_pages, align_order))
 		return 0;
+	nr_blocks = round_up(nr_pages, PAGEBLOCK_PAGES) / PAGEBLOCK_PAGES;
+	align_blocks =
+		align_order > PAGEBLOCK_ORDER ? (size_t)1 << (align_order - PAGEBLOCK_ORDER) : 1;
 	block = span_find_whole(nr_blocks, align_blocks);
 	if (block == NULL)
 		block = span_grow(nr_blocks, align_blocks, mt);
@@ -222,6 +244,8 @@ unsigned zone_alloc_bulk_locked(unsigned order, enum migratetype mt, unsigned nr
 		runs[done++] = (block->pfn + from) << 1 | (nr_dirty == 0);
 	} while (done < nr && block->order != ORDER_NONE && block->order >= order);
 	zone.free_pages -= (uint64_t)done << order;
+	if (unlikely(block->apart))
+		zone.cma_free_pages -= (uint64_t)done << order;
 	zone.taken_pages += (uint64_t)done << order;
 	if (PB_DEBUG >= 2)
 		pageblock_check(block);
@@ -233,10 +257,12 @@ unsigned zone_alloc_bulk_locked(unsigned order, enum migratetype mt, unsigned nr
  * There is no room: gets back what others hold, once what pcplists cache and then what is
  * being purged.  Whether it is worth another try.
  */
-static COLD bool wait_for_pages(unsigned attempt, size_t nr_pages)
+static COLD bool wait_for_pages(unsigned attempt, size_t nr_pages, unsigned align_order)
 {
 	uint64_t purging;
 
+	if (is_absurd(nr_pages, align_order))
+		return false;
 	if (attempt == 0) {
 		struct core_stats stats;
 
@@ -259,7 +285,7 @@ static COLD bool wait_for_pages(unsigned attempt, size_t nr_pages)
 static COLD pfn_t alloc_last_resort(size_t nr_pages, unsigned align_order, enum migratetype mt,
 				    bool *zeroed)
 {
-	for (unsigned attempt = 0; wait_for_pages(attempt, nr_pages); attempt++) {
+	for (unsigned attempt = 0; wait_for_pages(attempt, nr_pages, align_order); attempt++) {
 		pfn_t pfn;
 
 		zone_lock();
@@ -277,9 +303,6 @@ pfn_t zone_alloc(size_t nr_pages, unsigned align_order, enum migratetype mt, boo
 	pfn_t pfn;
 
 	ASSERT(nr_pages > 0 && mt < NR_MIGRATETYPES);
-	if (unlikely(nr_pages > (size_t)1 << (ADDRESS_BITS - PAGE_SHIFT) ||
-		     align_order > ADDRESS_BITS - PAGE_SHIFT))
-		return 0;
 	zone_lock();
 	pfn = alloc_locked(nr_pages, align_order, mt, &zero);
 	zone_unlock();
@@ -451,4 +474,5 @@ void core_fork_child(void)
 {
 	lock_reset(&zone.lock);
 	pcp_fork_child();
+	isolate_fork_child();
 }

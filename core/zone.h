@@ -17,7 +17,9 @@ struct zone {
 	_Atomic uint64_t purge_due_ns;
 	uint64_t taken_pages; /* handed out to pcps and to callers */
 	uint64_t free_pages;
+	uint64_t cma_free_pages; /* those of free_pages that are on CMA blocks */
 	uint64_t isolated_free_pages;
+	uint64_t offline_pages;
 	uint64_t purging_pages;
 	uint64_t dirty_free_pages;
 	uint64_t total_pages;
@@ -26,6 +28,12 @@ struct zone {
 	uint64_t claims;
 	uint64_t steals;
 	uint64_t grown;
+	uint64_t isolated_core_blocks; /* by calls of core in progress */
+	uint64_t cma_total_pages;
+	uint64_t isolate_ok;
+	uint64_t isolate_busy;
+	uint64_t contig_ok;
+	uint64_t contig_failed;
 	struct core_config config;
 };
 
@@ -52,12 +60,38 @@ void zone_free_locked(pfn_t pfn, size_t nr_pages, bool clean);
 /* Changes the type of a block and its place on the lists. */
 void zone_set_type_locked(struct pageblock *block, enum migratetype mt);
 
+/*
+ * Counts n more free pages of the block, or fewer when n is the two's complement: as
+ * isolated ones, or as free and, where they are, as CMA too.
+ */
+static inline void zone_count_free_locked(const struct pageblock *block, uint64_t n)
+{
+	if (pageblock_isolated(block)) {
+		zone.isolated_free_pages += n;
+		return;
+	}
+	zone.free_pages += n;
+	if (pageblock_type(block) == MIGRATE_CMA)
+		zone.cma_free_pages += n;
+}
+
+/* Takes [from, from + n) of a block that is not isolated, all of them free. */
+void zone_take_locked(struct pageblock *block, unsigned from, unsigned n);
+
+#define PURGE_BATCH_BLOCKS 8u
+/*
+ * Gives isolated blocks back that are wholly free, and waits for those that somebody else
+ * is giving back.  Call without the lock; at most PURGE_BATCH_BLOCKS.  They are clean
+ * afterwards, unless the system refused.
+ */
+void purge_isolated(struct pageblock **blocks, unsigned nr);
+
 /* After a block became wholly free and dirty: it is idle from now on. */
 void zone_idle_locked(struct pageblock *block);
 
 /*
  * Sets or clears the isolated bit and moves the block's free pages between the
- * counters.  What isolation will be made of; tests use it directly.
+ * counters.  What isolation is made of (isolate.c); tests use it directly.
  */
 void zone_set_isolated_locked(struct pageblock *block, bool isolated);
 

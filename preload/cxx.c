@@ -282,7 +282,7 @@ void _ZdaPvmSt11align_val_t(void *p, size_t size, size_t align);
 /* What plain new does when the thread has nothing at hand. */
 static NOINLINE void *new_slow(size_t size)
 {
-	void *p = heap_malloc(size);
+	void *p = slow_malloc(size);
 
 	return likely(p != NULL) ? p : new_failed(size, 0);
 }

@@ -8,6 +8,7 @@
 
 #include "shim/arena.h"
 #include "shim/heap.h"
+#include "shim/slow.h"
 
 /*
  * Makes the compiler forget what it knows of a register's value, at no cost, so that
@@ -94,7 +95,7 @@ static ALWAYS_INLINE void *fast_malloc_or(size_t size, void *(*slow)(size_t))
 
 static ALWAYS_INLINE void *fast_malloc(size_t size)
 {
-	return fast_malloc_or(size, heap_malloc);
+	return fast_malloc_or(size, slow_malloc);
 }
 
 static ALWAYS_INLINE void fast_free(void *p)
@@ -122,7 +123,7 @@ static ALWAYS_INLINE void fast_free(void *p)
 #undef BIN
 	return;
 slow:
-	heap_free(p);
+	slow_free(p);
 }
 
 #endif

@@ -37,7 +37,7 @@ struct bin {
 	_Atomic uintptr_t owner;
 	uint32_t magic;
 	uint32_t limit; /* with magic: class_is_start() */
-	int32_t room;   /* pushes until heap_free() settles the bin: >= 1 at rest */
+	int32_t room;   /* pushes until slow_free() settles the bin: >= 1 at rest */
 	uint16_t max;   /* length at which the bin is settled */
 	uint8_t cls;
 	bool ran_dry; /* was refilled since it was last settled */
@@ -101,10 +101,34 @@ static inline uintptr_t thread_pointer(void)
 #endif
 }
 
-/* The slow path of malloc: any size, any state of the thread. NULL: no memory (ENOMEM). */
-void *heap_malloc(size_t size);
-/* The slow path of free: anything at all. */
-void heap_free(void *p);
+/* What the thread has been through. */
+enum thread_state { THREAD_NEW, THREAD_STARTED, THREAD_EXITING };
+extern __thread enum thread_state heap_thread_state;
+
+/* A heap for the calling thread, or NULL; the thread gives one up. */
+struct heap *heap_attach(void);
+void heap_detach(struct heap *h);
+
+/* The thread's heap, for one operation; NULL: there is none to be had. */
+static inline struct heap *heap_enter(void)
+{
+	return likely(heap_current != &heap_null) ? heap_current : heap_attach();
+}
+
+/* Ends an operation that began with heap_enter(). */
+static inline void heap_leave(struct heap *h)
+{
+	if (unlikely(heap_thread_state == THREAD_EXITING) && heap_current == h)
+		heap_detach(h);
+}
+
+/* Every heap ever made, by next_all. */
+struct heap *heap_first(void);
+
+/* Before a heap asks for pages: takes a slab of the class over from another, if there is one
+ * that can spare it.  Without locks. */
+void heap_adopt_slab(struct heap *h, unsigned cls);
+
 /* The thread gives its heap up; later calls borrow one for each operation. */
 void heap_thread_exit(void);
 
@@ -117,10 +141,6 @@ void heap_check_all(void);
 void heap_fork_prepare(void);
 void heap_fork_parent(void);
 void heap_fork_child(void);
-
-struct slab;
-/* Whether the object at p, whose second word is the key, is free indeed. */
-bool heap_is_freed(struct slab *s, const void *p);
 
 struct shim_stats;
 void heap_stats_add(struct shim_stats *out);

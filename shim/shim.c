@@ -7,6 +7,7 @@
 #include "shim/fast.h"
 #include "shim/large.h"
 #include "shim/slab.h"
+#include "shim/suspect.h"
 
 #include <errno.h>
 #include <string.h>
@@ -73,7 +74,7 @@ void *shim_calloc(size_t nr, size_t size)
 	shim_init();
 	p = large_alloc(bytes, 0, &zeroed);
 	if (unlikely(p == NULL)) {
-		p = heap_malloc(bytes); /* tries harder, sets errno */
+		p = slow_malloc(bytes); /* tries harder, sets errno */
 		if (p == NULL)
 			return NULL;
 	}
@@ -102,7 +103,7 @@ static size_t usable(const void *p, const char *call)
 	if (s == NULL)
 		return large_bytes(p, call);
 	/* The key says that it is free, or looks like it: ask the slab, which is exact. */
-	if (unlikely(((const struct object *)p)->key == arena_key()) && heap_is_freed(s, p))
+	if (unlikely(((const struct object *)p)->key == arena_key()) && suspect_is_freed(s, p))
 		diag_fatal(DIAG_DOUBLE_FREE, call, p, class_info[s->cls].bytes, p);
 	return class_info[s->cls].bytes;
 }

@@ -184,7 +184,7 @@ static bool other_serves(const struct oracle *oracle, enum migratetype mt, unsig
 	for (unsigned b = 0; b < oracle->nr_blocks; b++) {
 		if (oracle->type[b] == mt || !serves(oracle, b, order))
 			continue;
-		if (oracle->type[b] == MIGRATE_CMA && (half || mt != MIGRATE_MOVABLE))
+		if (oracle->type[b] == MIGRATE_CMA && (half || mt == MIGRATE_UNMOVABLE))
 			continue;
 		if (!half || oracle->nr_free[b] >= BLOCK / 2)
 			return true;

@@ -1,0 +1,124 @@
+/* Frees of objects of other heaps; see remote.h. */
+#include "shim/remote.h"
+
+#include "shim/limits.h"
+#include "shim/settle.h"
+#include "shim/slab.h"
+
+#define OUTGOING_BYTES_MAX 65536u
+#define OUTGOING_OBJECTS_MAX 256u
+
+/* The bin that owns the object by now, as the table says. */
+static struct bin *bin_of(const struct object *o)
+{
+	/* Relaxed: a stale answer is one of the past owners, who finds a stray. */
+	return (struct bin *)(void *)(arena_base() +
+				      atomic_load_explicit(arena_entry(o),
+							   memory_order_relaxed));
+}
+
+/*
+ * One object comes home; false: this is not its home.  When nobody takes what comes, it
+ * is freed for real, so that a thread that only frees makes nothing grow.
+ */
+static bool receive(struct heap *h, struct object *o, struct object **strays)
+{
+	struct bin *b = bin_of(o);
+	struct heap_class *hc = &h->classes[b->cls];
+
+	if (unlikely(heap_of_bin(b) != h))
+		return false;
+	if (h->ownerless)
+		return settle_object(h, o);
+	o->next = hc->inbox;
+	hc->inbox = o;
+	if (unlikely(++hc->nr_inbox > 2 * limits_bin(b->cls)))
+		*strays = settle_join(settle_inbox(h, b->cls), *strays);
+	return true;
+}
+
+static void deliver(struct outgoing *slot)
+{
+	struct heap *h = slot->heap;
+	struct object *strays = NULL, *o;
+
+	/* Under the lock an object is in the slot or in the inbox, never in both: a fork
+	 * takes this lock too. */
+	lock_acquire(&h->lock, LOCK_HEAP);
+	o = slot->head;
+	*slot = (struct outgoing){ .heap = NULL };
+	while (o != NULL) {
+		struct object *next = o->next;
+
+		if (unlikely(!receive(h, o, &strays))) {
+			o->next = strays;
+			strays = o;
+		}
+		o = next;
+	}
+	lock_release(&h->lock, LOCK_HEAP);
+	settle_strays(strays);
+}
+
+/* The slot for a heap, one of two places; makes room when both are taken by others. */
+static struct outgoing *outgoing_slot(struct heap *h, struct heap *to)
+{
+	size_t i = (uintptr_t)to / HEAP_STRIDE % NR_OUTGOING;
+	struct outgoing *first = &h->outgoing[i], *second = &h->outgoing[i ^ 1];
+
+	if (likely(first->heap == to))
+		return first;
+	if (second->heap == to)
+		return second;
+	if (first->heap != NULL && second->heap != NULL)
+		deliver(first->nr > second->nr ? first : second);
+	if (first->heap != NULL)
+		first = second;
+	first->heap = to;
+	return first;
+}
+
+void remote_free(struct heap *h, struct heap *to, size_t nr_bytes, struct object *o)
+{
+	struct outgoing *out = outgoing_slot(h, to);
+
+	o->next = out->head;
+	o->key = arena_key();
+	/* A fork may copy the slot between any two stores: see remote_mend_slots(). */
+	atomic_signal_fence(memory_order_release);
+	out->head = o;
+	out->nr_bytes += (uint32_t)nr_bytes;
+	if (++out->nr >= OUTGOING_OBJECTS_MAX ||
+	    out->nr_bytes >= limits_shifted(OUTGOING_BYTES_MAX)) {
+		deliver(out);
+		purge_tick();
+	}
+}
+
+void remote_deliver_all(struct heap *h)
+{
+	for (unsigned i = 0; i < NR_OUTGOING; i++) {
+		if (h->outgoing[i].heap != NULL)
+			deliver(&h->outgoing[i]);
+	}
+}
+
+/*
+ * What a thread that is gone wrote without a lock may have been copied between any two
+ * stores.  Chains are whole at every moment, because an object is linked before it
+ * becomes the head; all that is said about them is counted again.
+ */
+void remote_mend_slots(struct heap *h)
+{
+	for (unsigned i = 0; i < NR_OUTGOING; i++) {
+		struct outgoing *out = &h->outgoing[i];
+
+		if (out->heap == NULL || out->head == NULL) {
+			*out = (struct outgoing){ .heap = NULL };
+			continue;
+		}
+		out->nr = out->nr_bytes = 0;
+		for (const struct object *o = out->head; o != NULL; o = o->next)
+			out->nr++;
+	}
+}

@@ -1,0 +1,150 @@
+/* Settling free objects; see settle.h. */
+#include "shim/settle.h"
+
+#include "shim/diag.h"
+#include "shim/limits.h"
+#include "shim/slabs.h"
+
+/* Unlocks first: a SIGABRT handler of the program may allocate. */
+static COLD _Noreturn void fatal_in_chain(struct heap *h, enum diagnostic what,
+					  const struct object *o, size_t nr_bytes)
+{
+	lock_release(&h->lock, LOCK_HEAP);
+	diag_fatal(what, "free", o, nr_bytes, o);
+}
+
+/* False when the object's slab belongs to another heap by now. */
+bool settle_object(struct heap *h, struct object *o)
+{
+	struct slab *s = slab_of(o);
+
+	/* Written to after it was freed, or linked to by one that was. */
+	if (unlikely(o->key != arena_key()))
+		fatal_in_chain(h, DIAG_CORRUPT, o, 0);
+	if (unlikely(slab_heap(s) != h))
+		return false;
+	if (unlikely(!slab_put(s, o)))
+		fatal_in_chain(h, DIAG_DOUBLE_FREE, o, class_info[s->cls].bytes);
+	h->classes[s->cls].nr_free++;
+	if (slabs_is_spare(h, s))
+		slabs_release(h, s);
+	else
+		slabs_update(&h->classes[s->cls], s);
+	return true;
+}
+
+/* Settles a chain; returns the chain of those that belong elsewhere. */
+struct object *settle_chain(struct heap *h, struct object *o)
+{
+	struct object *strays = NULL;
+
+	while (o != NULL) {
+		/* A link that leads out of the spans: somebody wrote to a free object. */
+		if (unlikely(!zone_owns(o)))
+			fatal_in_chain(h, DIAG_CORRUPT, o, 0);
+
+		struct object *next = o->next;
+
+		if (!settle_object(h, o)) {
+			o->next = strays;
+			strays = o;
+		}
+		o = next;
+	}
+	return strays;
+}
+
+struct object *settle_inbox(struct heap *h, unsigned cls)
+{
+	struct heap_class *hc = &h->classes[cls];
+	struct object *chain = hc->inbox;
+
+	hc->inbox = NULL;
+	hc->nr_inbox = 0;
+	return settle_chain(h, chain);
+}
+
+/* Objects that no longer belonged to the heap they were sent to go to the one they do. */
+void settle_strays(struct object *o)
+{
+	while (o != NULL) {
+		struct object *next = o->next;
+		bool settled;
+
+		do {
+			struct heap *owner = slab_heap(slab_of(o));
+
+			if (unlikely(owner == NULL))
+				diag_fatal(DIAG_CORRUPT, "free", o, 0, o);
+			lock_acquire(&owner->lock, LOCK_HEAP);
+			settled = settle_object(owner, o);
+			lock_release(&owner->lock, LOCK_HEAP);
+		} while (!settled);
+		o = next;
+	}
+}
+
+struct object *settle_join(struct object *a, struct object *b)
+{
+	struct object *last = a;
+
+	if (a == NULL)
+		return b;
+	while (last->next != NULL)
+		last = last->next;
+	last->next = b;
+	return a;
+}
+
+int32_t settle_room_left(const struct bin *b, uint32_t length)
+{
+	return length < b->max ? (int32_t)(b->max - length) : 1;
+}
+
+struct object *settle_cut_bin(struct bin *b, unsigned keep)
+{
+	struct object *o = b->head, *rest;
+	unsigned n = 1;
+
+	if (keep == 0 || o == NULL) {
+		b->head = NULL;
+		b->room = b->max;
+		return o;
+	}
+	for (; n < keep && o->next != NULL; n++)
+		o = o->next;
+	rest = o->next;
+	o->next = NULL;
+	b->room = settle_room_left(b, n);
+	return rest;
+}
+
+static void settle_give(struct heap *h, struct object *chain)
+{
+	struct object *strays;
+
+	lock_acquire(&h->lock, LOCK_HEAP);
+	strays = settle_chain(h, chain);
+	lock_release(&h->lock, LOCK_HEAP);
+	settle_strays(strays);
+	purge_tick();
+}
+
+NOINLINE void settle_bin(struct heap *h, struct bin *b)
+{
+	uint32_t max = limits_bin(b->cls);
+
+	if (b->ran_dry && b->max < max) {
+		uint32_t length = b->max; /* the room is used up */
+
+		b->ran_dry = false;
+		b->max = (uint16_t)(b->max + limits_batch(b->cls) < max
+					    ? b->max + limits_batch(b->cls)
+					    : max);
+		b->room = settle_room_left(b, length);
+		return;
+	}
+	if (b->max > max)
+		b->max = (uint16_t)max;
+	settle_give(h, settle_cut_bin(b, b->max / 2u));
+}

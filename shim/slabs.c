@@ -1,0 +1,142 @@
+/* The slabs of one heap; see slabs.h. */
+#include "shim/slabs.h"
+
+#include "shim/limits.h"
+
+/* Slabs of a class, all full, from which on a new one is thought to be filled too. */
+#define DENSE_SLABS 16u
+
+static void slabs_unlist(struct heap_class *hc, struct slab *s)
+{
+	if (s->list == NO_LIST)
+		return;
+	if (s->prev != NULL)
+		s->prev->next = s->next;
+	else
+		hc->lists[s->list] = s->next;
+	if (s->next != NULL)
+		s->next->prev = s->prev;
+	s->list = NO_LIST;
+}
+
+void slabs_update(struct heap_class *hc, struct slab *s)
+{
+	unsigned list = s->nr_free == 0 ? NO_LIST : slab_fullness(s);
+
+	if (list == s->list)
+		return;
+	slabs_unlist(hc, s);
+	if (list == NO_LIST)
+		return;
+	s->list = (uint8_t)list;
+	s->prev = NULL;
+	s->next = hc->lists[list];
+	if (s->next != NULL)
+		s->next->prev = s;
+	hc->lists[list] = s;
+}
+
+uint32_t slabs_count(struct heap_class *hc)
+{
+	/* Relaxed: exact under the heap's lock, else a hint. */
+	return atomic_load_explicit(&hc->nr_slabs, memory_order_relaxed);
+}
+
+static void add_to_count(struct heap_class *hc, int n)
+{
+	/* Relaxed: as above; only under the lock, so no addition is lost. */
+	atomic_store_explicit(&hc->nr_slabs, slabs_count(hc) + (uint32_t)n,
+			      memory_order_relaxed);
+}
+
+void slabs_add(struct heap *h, struct slab *s)
+{
+	struct heap_class *hc = &h->classes[s->cls];
+
+	h->nr_slabs++;
+	add_to_count(hc, 1);
+	hc->nr_free += s->nr_free;
+	slabs_update(hc, s);
+}
+
+void slabs_remove(struct heap *h, struct slab *s)
+{
+	struct heap_class *hc = &h->classes[s->cls];
+
+	h->nr_slabs--;
+	add_to_count(hc, -1);
+	hc->nr_free -= s->nr_free;
+	slabs_unlist(hc, s);
+}
+
+void slabs_release(struct heap *h, struct slab *s)
+{
+	pfn_t pfn = pfn_of(s->start);
+
+	slabs_remove(h, s);
+	slab_set_heap(s, NULL);
+	if (h->ownerless)
+		zone_free(pfn, (size_t)1 << class_info[s->cls].order);
+	else
+		pcp_free(&h->pcp, pfn, class_info[s->cls].order);
+}
+
+/* An empty small slab stays when it is all the class has to refill from. */
+bool slabs_is_spare(const struct heap *h, const struct slab *s)
+{
+	if (s->nr_free != s->nr_objects)
+		return false;
+	return h->ownerless || s->cls >= NR_SMALL_CLASSES || limits_many_threads() ||
+	       h->classes[s->cls].nr_free > s->nr_objects;
+}
+
+struct slab *slabs_fullest(struct heap_class *hc)
+{
+	for (unsigned list = 0; list < NR_FULLNESS; list++) {
+		if (hc->lists[list] != NULL)
+			return hc->lists[list];
+	}
+	return NULL;
+}
+
+/*
+ * Tells the zone whether new memory will be filled, as the last requests suggest: a slab
+ * after many full ones of its class will be, the first of a class in one more heap not.
+ */
+static void note_density(struct heap_class *hc)
+{
+	static _Atomic int score;
+	/* Relaxed: a hint, and so is a lost update. */
+	int was = atomic_load_explicit(&score, memory_order_relaxed);
+	int is = slabs_count(hc) >= DENSE_SLABS ? was + 1 : was - 1;
+
+	if (is > 16 || is < -16)
+		return;
+	atomic_store_explicit(&score, is, memory_order_relaxed);
+	if ((is >= 0) != (was >= 0))
+		zone_set_dense(is >= 0);
+}
+
+struct slab *slabs_new(struct heap *h, unsigned cls)
+{
+	note_density(&h->classes[cls]);
+
+	pfn_t pfn = pcp_alloc(&h->pcp, class_info[cls].order, MIGRATE_UNMOVABLE, NULL);
+
+	if (pfn == 0)
+		return NULL;
+
+	struct slab *s = slab_create(pfn_to_addr(pfn), cls, h);
+
+	slabs_add(h, s);
+	return s;
+}
+
+struct slab *slabs_emptiest(struct heap_class *hc, unsigned from)
+{
+	for (unsigned list = NR_FULLNESS; list-- > from;) {
+		if (hc->lists[list] != NULL)
+			return hc->lists[list];
+	}
+	return NULL;
+}

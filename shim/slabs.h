@@ -1,0 +1,29 @@
+/*
+ * The slabs of one heap: which have free objects, by fullness, and where they come from
+ * and go to.  All under the heap's lock, but for slabs_count().
+ */
+#ifndef PB_SHIM_SLABS_H
+#define PB_SHIM_SLABS_H
+
+#include "shim/heap.h"
+#include "shim/slab.h"
+
+/* Slabs of the class; without the lock a hint. */
+uint32_t slabs_count(struct heap_class *hc);
+/* A slab becomes the heap's, on the list of its fullness; or no longer is. */
+void slabs_add(struct heap *h, struct slab *s);
+void slabs_remove(struct heap *h, struct slab *s);
+/* Puts the slab where its fullness says; no free object: on no list. */
+void slabs_update(struct heap_class *hc, struct slab *s);
+/* A slab without live objects that the heap can do without. */
+bool slabs_is_spare(const struct heap *h, const struct slab *s);
+/* Gives the pages of a slab without live objects back. */
+void slabs_release(struct heap *h, struct slab *s);
+/* The fullest slab that has a free object; NULL: none. */
+struct slab *slabs_fullest(struct heap_class *hc);
+/* The emptiest slab of the class that is at least as empty as list `from`; NULL: none. */
+struct slab *slabs_emptiest(struct heap_class *hc, unsigned from);
+/* A new slab of the class; NULL: no memory. */
+struct slab *slabs_new(struct heap *h, unsigned cls);
+
+#endif

@@ -1,0 +1,214 @@
+/*
+ * The slow paths of malloc and free; see slow.h.  Medium objects come here always and are
+ * served first; small ones when the bin is empty or full, or is not the thread's.
+ */
+#include "shim/slow.h"
+
+#include "shim/diag.h"
+#include "shim/heap.h"
+#include "shim/large.h"
+#include "shim/limits.h"
+#include "shim/remote.h"
+#include "shim/settle.h"
+#include "shim/slabs.h"
+#include "shim/suspect.h"
+
+#include <errno.h>
+
+/* --- malloc ------------------------------------------------------------------------- */
+
+static bool refill_from_inbox(struct bin *b, struct heap_class *hc)
+{
+	if (hc->inbox == NULL)
+		return false;
+	b->head = hc->inbox;
+	b->room = settle_room_left(b, hc->nr_inbox);
+	hc->inbox = NULL;
+	hc->nr_inbox = 0;
+	return true;
+}
+
+static bool refill_from_slabs(struct heap *h, struct bin *b, struct heap_class *hc,
+			      bool may_make)
+{
+	struct object *head = NULL, **link = &head, *tail;
+	unsigned taken = 0, want = hc->batch;
+
+	while (taken < want) {
+		struct slab *s = slabs_fullest(hc);
+
+		if (s == NULL && (taken > 0 || !may_make || (s = slabs_new(h, b->cls)) == NULL))
+			break;
+
+		unsigned n = slab_take(s, want - taken, link, &tail);
+
+		hc->nr_free -= n;
+		taken += n;
+		link = &tail->next;
+		slabs_update(hc, s);
+	}
+	if (taken == 0)
+		return false;
+	b->head = head;
+	b->room = settle_room_left(b, taken);
+	want = limits_batch(b->cls);
+	hc->batch = (uint16_t)(hc->batch * 2u < want ? hc->batch * 2u : want);
+	return true;
+}
+
+static NOINLINE struct object *refill(struct heap *h, struct bin *b)
+{
+	struct heap_class *hc = &h->classes[b->cls];
+	bool filled;
+
+	b->ran_dry = true;
+	lock_acquire(&h->lock, LOCK_HEAP);
+	filled = refill_from_inbox(b, hc) || refill_from_slabs(h, b, hc, false);
+	lock_release(&h->lock, LOCK_HEAP);
+	if (!filled) {
+		heap_adopt_slab(h, b->cls);
+		lock_acquire(&h->lock, LOCK_HEAP);
+		filled = refill_from_slabs(h, b, hc, true);
+		lock_release(&h->lock, LOCK_HEAP);
+		purge_tick();
+	}
+	return filled ? b->head : NULL;
+}
+
+static inline void *pop(struct bin *b, struct object *o)
+{
+	b->head = o->next;
+	b->room++;
+	/* As in fast_malloc(): a fork may copy both in between. */
+	atomic_signal_fence(memory_order_release);
+	o->key = 0;
+	return o;
+}
+
+static COLD void *malloc_again(struct heap *h, size_t size)
+{
+	heap_drain_all();
+	purge_all();
+	if (size > MEDIUM_MAX)
+		return large_alloc(size, 0, NULL);
+
+	struct object *o = refill(h, &h->bins[class_of(size)]);
+
+	return o == NULL ? NULL : pop(&h->bins[class_of(size)], o);
+}
+
+static NOINLINE void *malloc_any(size_t size)
+{
+	struct heap *h = heap_enter();
+	void *p = NULL;
+
+	if (unlikely(h == NULL)) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	if (size > MEDIUM_MAX) {
+		p = large_alloc(size, 0, NULL);
+		purge_tick();
+	} else {
+		struct bin *b = &h->bins[class_of(size)];
+		struct object *o = b->head != NULL ? b->head : refill(h, b);
+
+		if (likely(o != NULL))
+			p = pop(b, o);
+	}
+	if (unlikely(p == NULL)) {
+		p = size > PTRDIFF_MAX ? NULL : malloc_again(h, size);
+		if (p == NULL)
+			errno = ENOMEM;
+	}
+	heap_leave(h);
+	return p;
+}
+
+/* Medium objects that the thread has at hand first. */
+void *slow_malloc(size_t size)
+{
+	if (likely(size <= MEDIUM_MAX)) {
+		struct bin *b = &heap_current->bins[class_of(size)];
+		struct object *o = b->head;
+
+		if (likely(o != NULL))
+			return pop(b, o);
+	}
+	return malloc_any(size);
+}
+
+/* --- free --------------------------------------------------------------------------- */
+
+static inline void push(struct heap *h, struct bin *b, struct object *o)
+{
+	o->next = b->head;
+	o->key = arena_key();
+	/* Linked before it is the head: a fork may copy the chain in between. */
+	atomic_signal_fence(memory_order_release);
+	b->head = o;
+	if (unlikely(--b->room <= 0))
+		settle_bin(h, b);
+}
+
+static void free_object(struct slab *s, struct heap *owner, struct object *o)
+{
+	struct heap *h = heap_enter();
+
+	if (unlikely(o->key == arena_key()) && suspect_is_freed(s, o))
+		diag_fatal(DIAG_DOUBLE_FREE, "free", o, class_info[s->cls].bytes, o);
+	if (owner == h) {
+		push(h, slab_bin(s, h), o);
+	} else if (likely(h != NULL)) {
+		remote_free(h, owner, class_info[s->cls].bytes, o);
+	} else {
+		o->next = NULL;
+		o->key = arena_key();
+		settle_strays(o);
+	}
+	if (h != NULL)
+		heap_leave(h);
+}
+
+static NOINLINE void free_any(void *p)
+{
+	if (p == NULL)
+		return;
+	if (unlikely(!zone_owns(p)))
+		diag_fatal(DIAG_FOREIGN, "free", p, 0, NULL);
+
+	struct slab *s = slab_of(p);
+	struct heap *owner = slab_heap(s);
+
+	if (owner == NULL) {
+		large_free(p);
+		purge_tick();
+		return;
+	}
+	slab_check_start(s, p, "free");
+	free_object(s, owner, p);
+}
+
+/*
+ * What the table alone can say is enough for the thread's own objects that the fast
+ * path did not take (medium ones, or the bin is full) and for other heaps' objects.
+ */
+void slow_free(void *p)
+{
+	/* Relaxed: as in fast_free(). */
+	uint32_t entry = atomic_load_explicit(arena_entry(p), memory_order_relaxed);
+	struct bin *b = (struct bin *)(void *)(arena_base() + entry);
+	const struct class_info *ci = &class_info[b->cls];
+	struct heap *h = heap_current;
+	struct object *o = p;
+
+	if (unlikely(entry == 0 || h == &heap_null || o->key == arena_key() ||
+		     !class_is_start64(ci, class_offset(ci, p)))) {
+		free_any(p);
+		return;
+	}
+	if (heap_of_bin(b) == h)
+		push(h, b, o);
+	else
+		remote_free(h, heap_of_bin(b), ci->bytes, o);
+}
