@@ -14,7 +14,7 @@ CORE_FAKE_NAMES := $(filter-out $(CORE_REAL_NAMES), \
 CORE_FAKE_TESTS := $(addprefix $(BUILD)/tests/core_,$(CORE_FAKE_NAMES))
 CORE_REAL_TESTS := $(addprefix $(BUILD)/tests/core_,$(CORE_REAL_NAMES))
 # Without Criterion, whose own threads and forks the thread sanitizer does not like.
-CORE_PLAIN_TESTS := $(BUILD)/tests/core_churn
+CORE_PLAIN_TESTS := $(BUILD)/tests/core_churn $(BUILD)/tests/core_contig_churn
 
 $(CORE_TEST_OBJ)/%.o: %.c
 	@mkdir -p $(@D)
@@ -32,13 +32,13 @@ $(CORE_FAKE_TESTS): $(BUILD)/tests/core_%: $(CORE_TEST_OBJ)/tests/core/test_%.o 
 $(CORE_REAL_TESTS): $(BUILD)/tests/core_%: $(CORE_TEST_OBJ)/tests/core/test_%.o $(CORE_REAL_LIB)
 	$(CC) $(LDFLAGS_COMMON) $(LDFLAGS) -o $@ $^ -lcriterion
 
-$(BUILD)/tests/core_churn: $(CORE_TEST_OBJ)/tests/core/churn.o $(CORE_REAL_LIB)
+$(CORE_PLAIN_TESTS): $(BUILD)/tests/core_%: $(CORE_TEST_OBJ)/tests/core/%.o $(CORE_REAL_LIB)
 	$(CC) $(LDFLAGS_COMMON) $(LDFLAGS) -o $@ $^
 
 .SECONDARY: $(CORE_FAKE_LIB) $(CORE_REAL_LIB)
 .PHONY: check-core check-core-churn
 check-core-churn: $(CORE_PLAIN_TESTS)
-	$(BUILD)/tests/core_churn
+	set -e; for test in $(CORE_PLAIN_TESTS); do $$test; done
 
 check-core: $(CORE_FAKE_TESTS) $(CORE_REAL_TESTS) $(CORE_PLAIN_TESTS)
 	@status=0; for test in $(CORE_FAKE_TESTS) $(CORE_REAL_TESTS); do \

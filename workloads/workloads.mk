@@ -11,7 +11,7 @@
 
 WORKLOADS_DIR := $(BUILD)/workloads
 WORKLOADS_TIMED := larson xmalloc churn large threads grow fill
-WORKLOADS_PROGRAMS := $(addprefix $(WORKLOADS_DIR)/,pairs launch $(WORKLOADS_TIMED))
+WORKLOADS_PROGRAMS := $(addprefix $(WORKLOADS_DIR)/,pairs launch warm $(WORKLOADS_TIMED))
 
 # Flags of their own: what is measured must not change with the library's. -fno-builtin,
 # because the compiler removes a malloc whose block it sees freed.

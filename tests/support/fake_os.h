@@ -17,6 +17,8 @@
 struct fake_os {
 	/* What the system is like; set by the test. */
 	uint64_t now_ns;
+	/* How far each os_yield() moves the clock on. */
+	uint64_t yield_ns;
 	size_t memory_bytes;
 	size_t address_limit; /* SIZE_MAX: none */
 	size_t address_used;
