@@ -96,7 +96,8 @@ static bool take_isolated(pfn_t pfn, size_t nr_pages)
 	bool is_free;
 
 	zone_lock();
-	is_free = isolate_is_free_locked(pfn, nr_pages) && can_count_locked(pfn, pfn + nr_pages);
+	is_free = isolate_is_free_locked(pfn, nr_pages) &&
+		  can_count_locked(pfn, pfn + nr_pages);
 	if (is_free)
 		take_run_locked(pfn, nr_pages);
 	zone_unlock();
@@ -121,7 +122,7 @@ static pfn_t take_whole(size_t nr_pages)
 	return pfn;
 }
 
-/* --- one window ---------------------------------------------------------------------------- */
+/* --- one window --------------------------------------------------------------------------- */
 
 static bool is_late(uint64_t deadline_ns)
 {
@@ -163,7 +164,7 @@ static int try_window(pfn_t pfn, size_t nr_pages, bool hard, uint64_t deadline_n
 	return -EBUSY;
 }
 
-/* --- finding windows --------------------------------------------------------------------------- */
+/* --- finding windows ---------------------------------------------------------------------- */
 
 /* Where a search starts: everything from this block of this area on. */
 struct cursor {
@@ -202,7 +203,8 @@ static uint16_t cost_locked(const struct pageblock *block, bool cma)
 {
 	enum migratetype mt = pageblock_type(block);
 
-	if (!isolate_possible_locked(block) || block->nr_contig > 0 || cma != (mt == MIGRATE_CMA))
+	if (!isolate_possible_locked(block) || block->nr_contig > 0 ||
+	    cma != (mt == MIGRATE_CMA))
 		return UNUSABLE;
 	/* Nothing but its holder's free vacates it, unless the layer above knows better. */
 	if (mt == MIGRATE_UNMOVABLE && !pageblock_whole(block) && zone.config.vacate == NULL)
@@ -269,7 +271,7 @@ static bool has_room(const struct search *search)
 	return false;
 }
 
-/* --- the interface -------------------------------------------------------------------------------- */
+/* --- the interface ------------------------------------------------------------------------ */
 
 /* The next window's own deadline. */
 static uint64_t slice_end(uint64_t deadline_ns)
@@ -396,7 +398,7 @@ int contig_free(pfn_t pfn, size_t nr_pages)
 	return held ? 0 : -EINVAL;
 }
 
-/* --- reserves ----------------------------------------------------------------------------------------- */
+/* --- reserves ----------------------------------------------------------------------------- */
 
 static int reserve_locked(size_t nr_blocks)
 {

@@ -168,7 +168,7 @@ static void unmark(struct pageblock *blocks, size_t nr_blocks, uint32_t owner)
 		size_t n = nr_blocks < BATCH_BLOCKS ? nr_blocks : BATCH_BLOCKS;
 
 		zone_lock();
-		/* Downwards: the newest on a list is taken first, and that shall be the lowest. */
+		/* Downwards: a list's newest is taken first, and that shall be the lowest. */
 		for (; n > 0; n--) {
 			struct pageblock *block = &blocks[--nr_blocks];
 
@@ -253,7 +253,7 @@ bool isolate_test(pfn_t start, size_t nr_pages)
 	return is_free;
 }
 
-/* --- fork ---------------------------------------------------------------------------------- */
+/* --- fork --------------------------------------------------------------------------------- */
 
 void isolate_fork_child(void)
 {

@@ -55,7 +55,7 @@ static size_t give_back(struct pageblock **blocks, unsigned nr)
 	return done;
 }
 
-/* --- blocks that are free ------------------------------------------------------------------- */
+/* --- blocks that are free ----------------------------------------------------------------- */
 
 static struct pageblock *any_whole(void)
 {
@@ -95,7 +95,7 @@ static size_t offline_whole(size_t nr_blocks, uint32_t owner)
 	return done;
 }
 
-/* --- blocks that are in use ------------------------------------------------------------------- */
+/* --- blocks that are in use --------------------------------------------------------------- */
 
 /* Blocks that are isolated and waited for. */
 struct waiting {
@@ -151,7 +151,8 @@ static size_t offline_used(size_t nr_blocks, uint32_t owner, uint64_t deadline_n
 			if (block == NULL)
 				break;
 			if (zone.config.vacate != NULL)
-				(void)zone.config.vacate(block->pfn, PAGEBLOCK_PAGES, deadline_ns);
+				(void)zone.config.vacate(block->pfn, PAGEBLOCK_PAGES,
+							 deadline_ns);
 		}
 		while ((block = one_vacated(&waiting)) != NULL)
 			done += give_back(&block, 1);
@@ -166,7 +167,7 @@ static size_t offline_used(size_t nr_blocks, uint32_t owner, uint64_t deadline_n
 	return done;
 }
 
-/* --- the interface -------------------------------------------------------------------------------- */
+/* --- the interface ------------------------------------------------------------------------ */
 
 size_t offline_pages(size_t nr_pages, uint64_t deadline_ns, int *err)
 {

@@ -5,7 +5,7 @@
 #include "shim/settle.h"
 #include "shim/slab.h"
 
-#define OUTGOING_BYTES_MAX 65536u
+#define OUTGOING_BYTES_MAX 16384u
 #define OUTGOING_OBJECTS_MAX 256u
 
 /* The bin that owns the object by now, as the table says. */

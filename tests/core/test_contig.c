@@ -321,7 +321,7 @@ Test(contig, one_gigabyte)
 	finish();
 }
 
-/* --- reserves ------------------------------------------------------------------------------ */
+/* --- reserves ----------------------------------------------------------------------------- */
 
 Test(cma, lent_last_and_never_to_unmovable, .init = start_empty, .fini = finish)
 {
@@ -407,7 +407,7 @@ Test(cma, steps_of_a_reserve_that_fail, .init = start_empty, .fini = finish)
 	cr_assert(cma_reserve(4 * PAGEBLOCK_BYTES) == 0);
 }
 
-/* --- offline ---------------------------------------------------------------------------------- */
+/* --- offline ------------------------------------------------------------------------------ */
 
 Test(offline, free_blocks_go_back_and_come_again, .init = start, .fini = finish)
 {
