@@ -31,7 +31,7 @@ static const struct {
 /* By how many halvings the limits are less. Relaxed: a policy. */
 static _Atomic uint8_t cache_shift;
 
-uint32_t limits_shifted(uint32_t objects)
+static uint32_t shifted(uint32_t objects)
 {
 	uint32_t n = objects >> atomic_load_explicit(&cache_shift, memory_order_relaxed);
 
@@ -40,12 +40,19 @@ uint32_t limits_shifted(uint32_t objects)
 
 uint32_t limits_bin(unsigned cls)
 {
-	return limits_shifted(most[cls].bin);
+	return shifted(most[cls].bin);
+}
+
+/* What moves many objects for one lock is halved half as often. */
+uint32_t limits_moved(uint32_t n)
+{
+	n >>= atomic_load_explicit(&cache_shift, memory_order_relaxed) / 2;
+	return n < 1 ? 1 : n;
 }
 
 uint32_t limits_batch(unsigned cls)
 {
-	return limits_shifted(most[cls].batch);
+	return limits_moved(most[cls].batch);
 }
 
 uint32_t limits_first(unsigned cls)

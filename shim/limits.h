@@ -14,8 +14,8 @@
 uint32_t limits_bin(unsigned cls);
 uint32_t limits_batch(unsigned cls);
 uint32_t limits_first(unsigned cls);
-/* A limit for few threads as it is for as many as there are; at least 1. */
-uint32_t limits_shifted(uint32_t n);
+/* A limit on what is moved at once, as it is for as many threads as there are; at least 1. */
+uint32_t limits_moved(uint32_t n);
 /* Whether there are so many that a slab of each class for each of them is much. */
 bool limits_many_threads(void);
 /* The number of heaps with threads has changed. */

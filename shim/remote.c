@@ -5,7 +5,7 @@
 #include "shim/settle.h"
 #include "shim/slab.h"
 
-#define OUTGOING_BYTES_MAX 16384u
+#define OUTGOING_BYTES_MAX 65536u
 #define OUTGOING_OBJECTS_MAX 256u
 
 /* The bin that owns the object by now, as the table says. */
@@ -89,7 +89,7 @@ void remote_free(struct heap *h, struct heap *to, size_t nr_bytes, struct object
 	out->head = o;
 	out->nr_bytes += (uint32_t)nr_bytes;
 	if (++out->nr >= OUTGOING_OBJECTS_MAX ||
-	    out->nr_bytes >= limits_shifted(OUTGOING_BYTES_MAX)) {
+	    out->nr_bytes >= limits_moved(OUTGOING_BYTES_MAX)) {
 		deliver(out);
 		purge_tick();
 	}
