@@ -50,14 +50,14 @@ struct slab;
 struct outgoing {
 	struct heap *heap;
 	struct object *head;
-	uint32_t nr;
-	uint32_t nr_bytes;
+	int32_t room; /* bytes until it is delivered, each object counted with OUTGOING_EXTRA */
 };
 
 /* One class of a heap, beside its bin. */
 struct heap_class {
 	struct slab *lists[NR_FULLNESS]; /* slabs with free objects; [0] is the fullest */
 	struct object *inbox;            /* chain given by other threads */
+	struct object *inbox_tail;       /* its last object */
 	uint32_t nr_inbox;
 	_Atomic uint32_t nr_slabs; /* also read without the lock, as a hint */
 	uint64_t nr_free;          /* in the bitmaps of all its slabs */
@@ -72,8 +72,9 @@ struct heap {
 	struct lock lock;
 	bool ownerless; /* under heaps.lock and lock: no thread, on the stack of heaps */
 	uint32_t nr_slabs;
-	struct heap *next_all;       /* every heap ever made; written once */
-	struct heap *next_ownerless; /* under heaps.lock */
+	uint64_t has_inbox[(NR_CLASSES + 63) / 64]; /* a bit for each class with an inbox */
+	struct heap *next_all;                      /* every heap ever made; written once */
+	struct heap *next_ownerless;                /* under heaps.lock */
 	struct outgoing outgoing[NR_OUTGOING];
 	struct heap_class classes[NR_CLASSES];
 	struct pcp pcp;

@@ -6,7 +6,8 @@
 #include "shim/slab.h"
 
 #define OUTGOING_BYTES_MAX 65536u
-#define OUTGOING_OBJECTS_MAX 256u
+/* What an object counts besides its bytes: bounds how many are delivered at once. */
+#define OUTGOING_EXTRA 64
 
 /* The bin that owns the object by now, as the table says. */
 static struct bin *bin_of(const struct object *o)
@@ -31,6 +32,10 @@ static bool receive(struct heap *h, struct object *o, struct object **strays)
 	if (h->ownerless)
 		return settle_object(h, o);
 	o->next = hc->inbox;
+	if (hc->inbox == NULL) {
+		hc->inbox_tail = o;
+		h->has_inbox[b->cls / 64] |= (uint64_t)1 << b->cls % 64;
+	}
 	hc->inbox = o;
 	if (unlikely(++hc->nr_inbox > 2 * limits_bin(b->cls)))
 		*strays = settle_join(settle_inbox(h, b->cls), *strays);
@@ -71,10 +76,11 @@ static struct outgoing *outgoing_slot(struct heap *h, struct heap *to)
 	if (second->heap == to)
 		return second;
 	if (first->heap != NULL && second->heap != NULL)
-		deliver(first->nr > second->nr ? first : second);
+		deliver(first->room < second->room ? first : second);
 	if (first->heap != NULL)
 		first = second;
 	first->heap = to;
+	first->room = (int32_t)limits_moved(OUTGOING_BYTES_MAX);
 	return first;
 }
 
@@ -87,9 +93,8 @@ void remote_free(struct heap *h, struct heap *to, size_t nr_bytes, struct object
 	/* A fork may copy the slot between any two stores: see remote_mend_slots(). */
 	atomic_signal_fence(memory_order_release);
 	out->head = o;
-	out->nr_bytes += (uint32_t)nr_bytes;
-	if (++out->nr >= OUTGOING_OBJECTS_MAX ||
-	    out->nr_bytes >= limits_moved(OUTGOING_BYTES_MAX)) {
+	out->room -= (int32_t)nr_bytes + OUTGOING_EXTRA;
+	if (out->room <= 0) {
 		deliver(out);
 		purge_tick();
 	}
@@ -105,20 +110,13 @@ void remote_deliver_all(struct heap *h)
 
 /*
  * What a thread that is gone wrote without a lock may have been copied between any two
- * stores.  Chains are whole at every moment, because an object is linked before it
- * becomes the head; all that is said about them is counted again.
+ * stores.  The chain is whole at every moment, because an object is linked before it
+ * becomes the head; a slot without one is none.
  */
 void remote_mend_slots(struct heap *h)
 {
 	for (unsigned i = 0; i < NR_OUTGOING; i++) {
-		struct outgoing *out = &h->outgoing[i];
-
-		if (out->heap == NULL || out->head == NULL) {
-			*out = (struct outgoing){ .heap = NULL };
-			continue;
-		}
-		out->nr = out->nr_bytes = 0;
-		for (const struct object *o = out->head; o != NULL; o = o->next)
-			out->nr++;
+		if (h->outgoing[i].heap == NULL || h->outgoing[i].head == NULL)
+			h->outgoing[i] = (struct outgoing){ .heap = NULL };
 	}
 }

@@ -61,6 +61,7 @@ struct object *settle_inbox(struct heap *h, unsigned cls)
 
 	hc->inbox = NULL;
 	hc->nr_inbox = 0;
+	h->has_inbox[cls / 64] &= ~((uint64_t)1 << cls % 64);
 	return settle_chain(h, chain);
 }
 

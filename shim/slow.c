@@ -15,17 +15,40 @@
 
 #include <errno.h>
 
+/* Objects of a class that have come home and are worth a touch to join them to its bin. */
+#define INBOX_MUCH 64u
+
 /* --- malloc ------------------------------------------------------------------------- */
 
-static bool refill_from_inbox(struct bin *b, struct heap_class *hc)
+/*
+ * What has come home goes into the bins while the lock is held, that of other classes too
+ * where the bin is empty or it is much: the last object of a chain need be touched only to
+ * join it to another.  Whether b has objects now.
+ */
+static bool refill_from_inboxes(struct heap *h, const struct bin *b)
 {
-	if (hc->inbox == NULL)
-		return false;
-	b->head = hc->inbox;
-	b->room = settle_room_left(b, hc->nr_inbox);
-	hc->inbox = NULL;
-	hc->nr_inbox = 0;
-	return true;
+	for (unsigned i = 0; i < sizeof(h->has_inbox) / sizeof(h->has_inbox[0]); i++) {
+		for (uint64_t bits = h->has_inbox[i]; bits != 0; bits &= bits - 1) {
+			unsigned cls = i * 64 + (unsigned)__builtin_ctzll(bits);
+			struct heap_class *hc = &h->classes[cls];
+			struct bin *to = &h->bins[cls];
+			int64_t room = (int64_t)to->room - hc->nr_inbox;
+
+			if (to->head != NULL && hc->nr_inbox < INBOX_MUCH)
+				continue;
+			if (to->head != NULL)
+				hc->inbox_tail->next = to->head;
+			/* Linked before it is the head: a fork may copy the chain in between.
+			 */
+			atomic_signal_fence(memory_order_release);
+			to->head = hc->inbox;
+			to->room = room < 1 ? 1 : (int32_t)room;
+			hc->inbox = NULL;
+			hc->nr_inbox = 0;
+			h->has_inbox[i] &= ~(bits & -bits);
+		}
+	}
+	return b->head != NULL;
 }
 
 static bool refill_from_slabs(struct heap *h, struct bin *b, struct heap_class *hc,
@@ -63,7 +86,7 @@ static NOINLINE struct object *refill(struct heap *h, struct bin *b)
 
 	b->ran_dry = true;
 	lock_acquire(&h->lock, LOCK_HEAP);
-	filled = refill_from_inbox(b, hc) || refill_from_slabs(h, b, hc, false);
+	filled = refill_from_inboxes(h, b) || refill_from_slabs(h, b, hc, false);
 	lock_release(&h->lock, LOCK_HEAP);
 	if (!filled) {
 		heap_adopt_slab(h, b->cls);
