@@ -53,10 +53,11 @@ LIB_LDFLAGS := -shared -Wl,-z,defs,-z,relro,-z,now,-z,nodlopen,-z,text,-z,initfi
   -Wl,--version-script=preload/exports.map -Wl,-soname,libpageblock.so -Wl,--as-needed
 $(shell mkdir -p $(BUILD))
 
-# V=1 shows the commands.
+# V=1 shows the commands, make -s nothing.
 ifneq ($(V),1)
 Q := @
-say = @printf '  %-7s %s\n' '$(1)' '$(2)'
+silent := $(findstring s,$(firstword -$(MAKEFLAGS)))
+say = $(if $(silent),@:,@printf '  %-7s %s\n' '$(1)' '$(2)')
 endif
 
 # --- what is built -----------------------------------------------------------------

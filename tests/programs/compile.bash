@@ -8,7 +8,8 @@ build_project()
 	local object
 	mkdir source
 	tar -C "$PB_ROOT" -cf - --exclude=./build --exclude=./.git . | tar -C source -xf -
-	under make -s -C source -j2 CC="$1" BUILD=out out/libpageblock.so
+	# What make prints comes in any order.
+	under make -s -C source -j2 CC="$1" BUILD=out out/libpageblock.so >make.log
 	cd source/out
 	find . -name '*.o' | sort >objects
 	at_least 'object files' 5 "$(wc -l <objects)"
