@@ -219,12 +219,6 @@ bool zone_owns(const void *addr);
 /* Metadata of the layer above for the pageblock of an address that zone_owns(). Lock-free. */
 void *zone_client(const void *addr);
 
-/* The pageblock's first address. */
-static inline char *pageblock_start(const void *addr)
-{
-	return (char *)((uintptr_t)addr & ~(PAGEBLOCK_BYTES - 1));
-}
-
 /* --- pcplists: a thread's page cache ------------------------------------------ */
 
 #define PCP_ORDERS 8u /* 4 KiB to 512 KiB */

@@ -187,14 +187,22 @@ static void count_result(bool ok)
 	zone_unlock();
 }
 
+/* The range, for an owner that a caller may name; 0 or -errno. */
+static int range_find_owned(pfn_t start, size_t nr_pages, uint32_t owner, struct range *range)
+{
+	int err = range_find(start, nr_pages, range);
+
+	if (err == 0 && (owner == 0 || owner == ISOLATE_OFFLINE))
+		err = -EINVAL;
+	return err;
+}
+
 int isolate_range(pfn_t start, size_t nr_pages, uint32_t owner)
 {
 	struct range range;
 	size_t n;
-	int err = range_find(start, nr_pages, &range);
+	int err = range_find_owned(start, nr_pages, owner, &range);
 
-	if (err == 0 && (owner == 0 || owner == ISOLATE_OFFLINE))
-		err = -EINVAL;
 	if (err != 0)
 		return err;
 	for (size_t done = 0; done < range.nr_blocks; done += n) {
@@ -213,10 +221,8 @@ int isolate_undo(pfn_t start, size_t nr_pages, uint32_t owner)
 {
 	struct range range;
 	size_t n;
-	int err = range_find(start, nr_pages, &range);
+	int err = range_find_owned(start, nr_pages, owner, &range);
 
-	if (err == 0 && (owner == 0 || owner == ISOLATE_OFFLINE))
-		err = -EINVAL;
 	if (err != 0)
 		return err;
 	for (size_t done = 0; done < range.nr_blocks; done += n) {
