@@ -1,6 +1,7 @@
 # The command-line program, generated documents, installation.
 
-TOOL_OBJ := $(patsubst %.c,$(OBJ)/%.o,tools/pageblock.c preload/options.c preload/text.c)
+# A verb is a row of tools/verbs.def and its function in a file of tools/.
+TOOL_OBJ := $(patsubst %.c,$(OBJ)/%.o,$(wildcard tools/*.c) preload/options.c preload/text.c)
 
 # New-handlers throw through its functions, and programs replace some of them (clang
 # would inline ours into the others all the same).
@@ -24,6 +25,7 @@ BINDIR ?= $(PREFIX)/bin
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 MANDIR ?= $(PREFIX)/share/man
+COMPLETIONSDIR ?= $(PREFIX)/share/bash-completion/completions
 
 $(BUILD)/pageblock.pc: tools/pageblock.pc.in Makefile FORCE
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' \
@@ -41,8 +43,11 @@ install: all $(BUILD)/pageblock.pc
 	install -m 644 preload/pageblock.h '$(DESTDIR)$(INCLUDEDIR)/pageblock.h'
 	install -m 644 doc/man/pageblock.1 '$(DESTDIR)$(MANDIR)/man1/pageblock.1'
 	install -m 644 doc/man/pageblock.7 '$(DESTDIR)$(MANDIR)/man7/pageblock.7'
+	install -d '$(DESTDIR)$(COMPLETIONSDIR)'
+	$(BUILD)/pageblock completion bash >'$(DESTDIR)$(COMPLETIONSDIR)/pageblock'
 
 uninstall:
 	rm -f '$(DESTDIR)$(BINDIR)/pageblock' '$(DESTDIR)$(LIBDIR)/libpageblock.so' \
 	  '$(DESTDIR)$(LIBDIR)/pkgconfig/pageblock.pc' '$(DESTDIR)$(INCLUDEDIR)/pageblock.h' \
-	  '$(DESTDIR)$(MANDIR)/man1/pageblock.1' '$(DESTDIR)$(MANDIR)/man7/pageblock.7'
+	  '$(DESTDIR)$(MANDIR)/man1/pageblock.1' '$(DESTDIR)$(MANDIR)/man7/pageblock.7' \
+	  '$(DESTDIR)$(COMPLETIONSDIR)/pageblock'
