@@ -10,6 +10,8 @@
 #include "shim/shim.h"
 #include "shim/slabs.h"
 
+#include <string.h>
+
 /* Heaps left by their threads that keep their caches for the next thread. */
 #define NR_WARM_OWNERLESS 4u
 /* Ownerless heaps a refill looks at, of each kind, for a slab to adopt. */
@@ -18,25 +20,26 @@
 #define BORROW_LOOKS_MAX 16u
 
 struct heap heap_null;
-__thread struct heap *heap_current = &heap_null;
+__thread struct heap *heap_now[NR_PLACES] = {
+	&heap_null, &heap_null, &heap_null, &heap_null, &heap_null, &heap_null,
+	&heap_null, &heap_null, &heap_null, &heap_null, &heap_null, &heap_null,
+	&heap_null, &heap_null, &heap_null, &heap_null,
+};
+STATIC_ASSERT(NR_PLACES == 16, "each begins with the null heap");
+/* The thread's heaps, by next_mine. */
+static __thread struct heap *mine;
 __thread enum thread_state heap_thread_state;
 
 static struct lock heaps_lock;
 /* Stacks, under heaps_lock: [1] with their caches as the thread left them, [0] without. */
-static struct heap *ownerless[2];
-static unsigned nr_warm;               /* in ownerless[1] */
+static struct heap *ownerless[2][NR_PLACES];
+static unsigned nr_warm[NR_PLACES];    /* in ownerless[1] */
 static _Atomic uint32_t nr_ownerless;  /* written under heaps_lock, read as a hint */
 static struct heap *_Atomic all_heaps; /* grows only; release/acquire publishes the heap */
 static _Atomic uint32_t nr_heaps;
+static uint32_t nr_threads; /* under heaps_lock: heaps of PLACE_ANY that have one */
 
 /* --- making, taking and leaving heaps ------------------------------------------ */
-
-static uint32_t nr_with_threads(void)
-{
-	/* Relaxed: under heaps_lock, which all writers hold. */
-	return atomic_load_explicit(&nr_heaps, memory_order_relaxed) -
-	       atomic_load_explicit(&nr_ownerless, memory_order_relaxed);
-}
 
 static void heap_setup(struct heap *h)
 {
@@ -65,15 +68,26 @@ static void heap_set_owner(struct heap *h, uintptr_t tp)
 	/* Relaxed: see fast_free(). Medium bins are never anybody's on the fast path. */
 	for (unsigned cls = 0; cls < NR_SMALL_CLASSES; cls++)
 		atomic_store_explicit(&h->bins[cls].owner, tp, memory_order_relaxed);
+	atomic_store_explicit(&h->thread, tp, memory_order_relaxed);
 }
 
-static struct heap *heap_make_locked(void)
+/* Under heaps_lock: the caches of all are by how many threads there are. */
+static void count_thread_locked(const struct heap *h, int n)
+{
+	if (h->place != PLACE_ANY)
+		return;
+	nr_threads += (uint32_t)n;
+	limits_set(nr_threads);
+}
+
+static struct heap *heap_make_locked(unsigned place)
 {
 	struct heap *h = arena_new_heap();
 
 	if (h == NULL)
 		return NULL;
 	heap_setup(h);
+	h->place = (uint8_t)place;
 	h->next_all = atomic_load_explicit(&all_heaps, memory_order_relaxed);
 	/* Release: pairs with heap_first(). */
 	atomic_store_explicit(&all_heaps, h, memory_order_release);
@@ -89,41 +103,53 @@ struct heap *heap_first(void)
 
 static void push_ownerless_locked(struct heap *h, bool warm)
 {
-	h->next_ownerless = ownerless[warm];
-	ownerless[warm] = h;
-	nr_warm += warm;
+	h->next_ownerless = ownerless[warm][h->place];
+	ownerless[warm][h->place] = h;
+	nr_warm[h->place] += warm;
 	atomic_fetch_add_explicit(&nr_ownerless, 1, memory_order_relaxed);
 }
 
-static struct heap *pop_ownerless_locked(void)
+static struct heap *pop_ownerless_locked(unsigned place)
 {
-	bool warm = ownerless[1] != NULL;
-	struct heap *h = ownerless[warm];
+	bool warm = ownerless[1][place] != NULL;
+	struct heap *h = ownerless[warm][place];
 
 	if (h != NULL) {
-		ownerless[warm] = h->next_ownerless;
-		nr_warm -= warm;
+		ownerless[warm][place] = h->next_ownerless;
+		nr_warm[place] -= warm;
 		atomic_fetch_sub_explicit(&nr_ownerless, 1, memory_order_relaxed);
 	}
 	return h;
 }
 
-COLD struct heap *heap_attach(void)
+struct heap *heap_mine(unsigned place)
+{
+	struct heap *h = mine;
+
+	while (h != NULL && h->place != place)
+		h = h->next_mine;
+	return h;
+}
+
+COLD struct heap *heap_attach(unsigned place)
 {
 	shim_init();
 	lock_acquire(&heaps_lock, LOCK_HEAPS);
 
-	struct heap *h = pop_ownerless_locked();
+	struct heap *h = pop_ownerless_locked(place);
 
 	if (h == NULL)
-		h = heap_make_locked();
+		h = heap_make_locked(place);
 	if (h != NULL) {
 		lock_acquire(&h->lock, LOCK_HEAP);
 		h->ownerless = false;
 		heap_set_owner(h, thread_pointer());
 		lock_release(&h->lock, LOCK_HEAP);
-		heap_current = h;
-		limits_set(nr_with_threads());
+		h->next_mine = mine;
+		mine = h;
+		if (heap_now[place] == &heap_null)
+			heap_now[place] = h;
+		count_thread_locked(h, 1);
 	}
 	lock_release(&heaps_lock, LOCK_HEAPS);
 	if (h != NULL && heap_thread_state == THREAD_NEW) {
@@ -133,16 +159,42 @@ COLD struct heap *heap_attach(void)
 	return h;
 }
 
+bool heap_use_place(unsigned place)
+{
+	struct heap *h = heap_mine(place);
+
+	if (h == NULL && place != PLACE_ANY)
+		h = heap_attach(place);
+	if (h == NULL && place != PLACE_ANY)
+		return false;
+	heap_current = h != NULL ? h : &heap_null;
+	return true;
+}
+
 static void heap_settle_all(struct heap *h);
+
+/* The thread no longer finds the heap. */
+static void forget(struct heap *h)
+{
+	struct heap **link = &mine;
+
+	for (unsigned place = 0; place < NR_PLACES; place++) {
+		if (heap_now[place] == h)
+			heap_now[place] = &heap_null;
+	}
+	while (*link != h)
+		link = &(*link)->next_mine;
+	*link = h->next_mine;
+}
 
 /* A few heaps stay as they are for the next threads, the others keep nothing. */
 COLD void heap_detach(struct heap *h)
 {
 	bool warm;
 
-	heap_current = &heap_null;
+	forget(h);
 	lock_acquire(&heaps_lock, LOCK_HEAPS);
-	warm = nr_warm < NR_WARM_OWNERLESS;
+	warm = nr_warm[h->place] < NR_WARM_OWNERLESS;
 	if (!warm) {
 		lock_release(&heaps_lock, LOCK_HEAPS);
 		heap_settle_all(h);
@@ -153,7 +205,7 @@ COLD void heap_detach(struct heap *h)
 	heap_set_owner(h, 0);
 	lock_release(&h->lock, LOCK_HEAP);
 	push_ownerless_locked(h, warm);
-	limits_set(nr_with_threads());
+	count_thread_locked(h, -1);
 	lock_release(&heaps_lock, LOCK_HEAPS);
 }
 
@@ -223,7 +275,7 @@ COLD void heap_adopt_slab(struct heap *h, unsigned cls)
 		return;
 	lock_acquire(&heaps_lock, LOCK_HEAPS);
 	for (unsigned warm = 0; warm < 2 && !adopted; warm++) {
-		struct heap *o = ownerless[warm];
+		struct heap *o = ownerless[warm][h->place];
 
 		for (unsigned looks = 0; o != NULL && !adopted && looks < ADOPT_LOOKS_MAX;
 		     looks++) {
@@ -235,7 +287,7 @@ COLD void heap_adopt_slab(struct heap *h, unsigned cls)
 	     looks++) {
 		struct heap *o = next_look != NULL ? next_look : heap_first();
 
-		if (o != h && !o->ownerless)
+		if (o != h && !o->ownerless && o->place == h->place)
 			adopted = borrow_from(h, o, cls, &strays);
 		next_look = o->next_all;
 	}
@@ -280,13 +332,11 @@ static void heap_settle_all(struct heap *h)
 
 void heap_thread_exit(void)
 {
-	struct heap *h = heap_current;
-
 	heap_thread_state = THREAD_EXITING;
-	if (h == &heap_null)
-		return;
-	remote_deliver_all(h);
-	heap_detach(h);
+	while (mine != NULL) {
+		remote_deliver_all(mine);
+		heap_detach(mine);
+	}
 }
 
 /* Under the heaps lock nobody takes an ownerless heap: all of it can be settled. */
@@ -308,14 +358,12 @@ static void drain_ownerless(void)
 	settle_strays(strays);
 }
 
-/* The caller's own heap first delivers and is settled last, because what others' chains
- * hold may belong to it. */
+/* The caller's own heaps first deliver and are settled last, because what others' chains
+ * hold may belong to them. */
 void heap_drain_all(void)
 {
-	struct heap *own = heap_current;
-
-	if (own != &heap_null)
-		remote_deliver_all(own);
+	for (struct heap *h = mine; h != NULL; h = h->next_mine)
+		remote_deliver_all(h);
 	for (struct heap *h = heap_first(); h != NULL; h = h->next_all) {
 		struct object *strays = NULL;
 
@@ -327,8 +375,8 @@ void heap_drain_all(void)
 		settle_strays(strays);
 	}
 	drain_ownerless();
-	if (own != &heap_null)
-		heap_settle_all(own);
+	for (struct heap *h = mine; h != NULL; h = h->next_mine)
+		heap_settle_all(h);
 }
 
 /* --- fork ----------------------------------------------------------------------------- */
@@ -358,12 +406,13 @@ static void mend_bins(struct heap *h)
 /* The other threads are gone: their heaps wait for the child's new threads. */
 void heap_fork_child(void)
 {
-	ownerless[0] = ownerless[1] = NULL;
-	nr_warm = 0;
+	memset(ownerless, 0, sizeof(ownerless));
+	memset(nr_warm, 0, sizeof(nr_warm));
+	nr_threads = heap_mine(PLACE_ANY) != NULL;
 	atomic_store_explicit(&nr_ownerless, 0, memory_order_relaxed);
 	for (struct heap *h = heap_first(); h != NULL; h = h->next_all) {
 		lock_reset(&h->lock);
-		if (h == heap_current)
+		if (heap_is_mine(h))
 			continue;
 		if (!h->ownerless) {
 			h->ownerless = true;
@@ -373,7 +422,7 @@ void heap_fork_child(void)
 		}
 		push_ownerless_locked(h, true);
 	}
-	limits_set(nr_with_threads());
+	limits_set(nr_threads);
 	lock_reset(&heaps_lock);
 }
 

@@ -22,6 +22,13 @@
 #include <stdatomic.h>
 
 #define HEAP_STRIDE ((size_t)16384)
+/*
+ * Places: kinds of objects that are kept apart because they are thought to die apart.  A
+ * thread has a heap of its own for each place it allocates in; slabs and heaps never change
+ * their place.
+ */
+#define NR_PLACES 16u
+#define PLACE_ANY 0u
 #define NR_FULLNESS 4u
 #define NR_OUTGOING 32u
 
@@ -67,14 +74,19 @@ struct heap_class {
 struct heap {
 	/* bin_of_size[n] * 8 is the offset of the bin for n bytes from bins. */
 	uint8_t bin_of_size[SMALL_MAX + 1];
+	/* Thread pointer of the thread it belongs to, or 0; as bin.owner, for all its bins.
+	 * Here because this line is seldom written to. */
+	_Atomic uintptr_t thread;
 	_Alignas(32) struct bin bins[NR_CLASSES];
 
 	struct lock lock;
-	bool ownerless; /* under heaps.lock and lock: no thread, on the stack of heaps */
+	bool ownerless; /* under heaps.lock and lock: no thread, on a stack of heaps */
+	uint8_t place;  /* written once */
 	uint32_t nr_slabs;
 	uint64_t has_inbox[(NR_CLASSES + 63) / 64]; /* a bit for each class with an inbox */
 	struct heap *next_all;                      /* every heap ever made; written once */
 	struct heap *next_ownerless;                /* under heaps.lock */
+	struct heap *next_mine;                     /* the thread's heaps; only it looks */
 	struct outgoing outgoing[NR_OUTGOING];
 	struct heap_class classes[NR_CLASSES];
 	struct pcp pcp;
@@ -83,7 +95,10 @@ STATIC_ASSERT(sizeof(struct heap) <= HEAP_STRIDE, "a heap fits its place");
 
 /* The heap of a thread that has none: all lists empty. Never written. */
 extern struct heap heap_null;
-extern __thread struct heap *heap_current;
+/* The thread's heap for each place, or the null heap; [PLACE_ANY] is for all that does not
+ * say otherwise, and may be one of another place while the thread says so. */
+extern __thread struct heap *heap_now[NR_PLACES];
+#define heap_current heap_now[PLACE_ANY]
 
 static inline struct heap *heap_of_bin(const struct bin *b)
 {
@@ -106,14 +121,27 @@ static inline uintptr_t thread_pointer(void)
 enum thread_state { THREAD_NEW, THREAD_STARTED, THREAD_EXITING };
 extern __thread enum thread_state heap_thread_state;
 
-/* A heap for the calling thread, or NULL; the thread gives one up. */
-struct heap *heap_attach(void);
+/* A heap of the place for the calling thread, which has none, or NULL; the thread gives one
+ * up. */
+struct heap *heap_attach(unsigned place);
 void heap_detach(struct heap *h);
+/* The thread's heap of the place, or NULL. */
+struct heap *heap_mine(unsigned place);
+/* From now on what does not say otherwise is allocated in the place; false, and nothing has
+ * changed: no memory for a heap. */
+bool heap_use_place(unsigned place);
+
+/* Whether the heap is one of the calling thread's. */
+static inline bool heap_is_mine(const struct heap *h)
+{
+	/* Relaxed: only the thread itself writes its own thread pointer there. */
+	return atomic_load_explicit(&h->thread, memory_order_relaxed) == thread_pointer();
+}
 
 /* The thread's heap, for one operation; NULL: there is none to be had. */
 static inline struct heap *heap_enter(void)
 {
-	return likely(heap_current != &heap_null) ? heap_current : heap_attach();
+	return likely(heap_current != &heap_null) ? heap_current : heap_attach(PLACE_ANY);
 }
 
 /* Ends an operation that began with heap_enter(). */

@@ -180,8 +180,8 @@ static void free_object(struct slab *s, struct heap *owner, struct object *o)
 
 	if (unlikely(o->key == arena_key()) && suspect_is_freed(s, o))
 		diag_fatal(DIAG_DOUBLE_FREE, "free", o, class_info[s->cls].bytes, o);
-	if (owner == h) {
-		push(h, slab_bin(s, h), o);
+	if (heap_is_mine(owner)) {
+		push(owner, slab_bin(s, owner), o);
 	} else if (likely(h != NULL)) {
 		remote_free(h, owner, class_info[s->cls].bytes, o);
 	} else {
@@ -230,8 +230,8 @@ void slow_free(void *p)
 		free_any(p);
 		return;
 	}
-	if (heap_of_bin(b) == h)
-		push(h, b, o);
+	if (heap_is_mine(heap_of_bin(b)))
+		push(heap_of_bin(b), b, o);
 	else
 		remote_free(h, heap_of_bin(b), ci->bytes, o);
 }
