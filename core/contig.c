@@ -134,10 +134,12 @@ static bool vacate_and_take(pfn_t pfn, size_t nr_pages, bool hard, uint64_t dead
 {
 	if (take_isolated(pfn, nr_pages))
 		return true;
+	PAUSE(CONTIG_MARKED);
 	if (zone.config.vacate != NULL)
 		(void)zone.config.vacate(pfn, nr_pages, hard ? deadline_ns : 0);
 	if (!hard)
 		pcp_drain_all();
+	PAUSE(CONTIG_DRAINED);
 	while (!take_isolated(pfn, nr_pages)) {
 		if (!hard || is_late(deadline_ns))
 			return false;
@@ -153,12 +155,15 @@ static int try_window(pfn_t pfn, size_t nr_pages, bool hard, uint64_t deadline_n
 	uint32_t owner = isolate_owner_core();
 	pfn_t first = round_down(pfn, PAGEBLOCK_PAGES);
 	size_t nr_outer = round_up(pfn + nr_pages, PAGEBLOCK_PAGES) - first;
-	int err = isolate_range(first, nr_outer, owner);
+	int err;
 
+	PAUSE(CONTIG_WINDOW);
+	err = isolate_range(first, nr_outer, owner);
 	if (err != 0)
 		return err;
 	if (vacate_and_take(pfn, nr_pages, hard, deadline_ns))
 		return 0;
+	PAUSE(CONTIG_GIVE_UP);
 	err = isolate_undo(first, nr_outer, owner);
 	CHECK(err == 0);
 	return -EBUSY;

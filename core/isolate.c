@@ -212,6 +212,7 @@ int isolate_range(pfn_t start, size_t nr_pages, uint32_t owner)
 			count_result(false);
 			return -EBUSY;
 		}
+		PAUSE(ISOLATE_BATCH);
 	}
 	count_result(true);
 	return 0;
@@ -230,6 +231,7 @@ int isolate_undo(pfn_t start, size_t nr_pages, uint32_t owner)
 		if (!owns_batch(range.blocks + done, n, owner))
 			return -EPERM;
 	}
+	PAUSE(ISOLATE_UNDO);
 	unmark(range.blocks, range.nr_blocks, owner);
 	return 0;
 }

@@ -11,6 +11,10 @@
 
 #define SPINS 100
 
+#if PB_DEBUG >= 1
+_Atomic(pause_hook_t) pause_hook;
+#endif
+
 static inline void relax(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
@@ -53,6 +57,7 @@ bool lock_held(enum lock_rank rank)
 
 COLD void lock_wait(struct lock *lock, enum lock_rank rank)
 {
+	PAUSE(LOCK_WAIT);
 	for (unsigned i = 0; i < SPINS; i++) {
 		/* Relaxed: only tells whether a try is worth its while. */
 		uint32_t state = atomic_load_explicit(&lock->state, memory_order_relaxed);

@@ -47,7 +47,9 @@ static size_t give_back(struct pageblock **blocks, unsigned nr)
 	size_t done = 0;
 
 	ASSERT(nr <= PURGE_BATCH_BLOCKS);
+	PAUSE(OFFLINE_MARKED);
 	purge_isolated(blocks, nr);
+	PAUSE(OFFLINE_PURGED);
 	zone_lock();
 	for (unsigned i = 0; i < nr; i++)
 		done += settle_locked(blocks[i]);

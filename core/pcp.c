@@ -163,6 +163,7 @@ static NOINLINE void flush(struct pcp *pcp, uint32_t keep, unsigned slots)
 {
 	if (pcp->nonempty == 0)
 		return;
+	PAUSE(PCP_FLUSH);
 	zone_lock();
 	while (pcp->nonempty != 0 && (nr_pages_in(pcp) > keep || free_slots(pcp) < slots)) {
 		unsigned list = next_list(pcp);
@@ -197,8 +198,10 @@ uint64_t pcp_count_drains(void)
 void pcp_drain_all(void)
 {
 	count_drain();
-	for (struct pcp *pcp = first_registered(); pcp != NULL; pcp = pcp->next)
+	for (struct pcp *pcp = first_registered(); pcp != NULL; pcp = pcp->next) {
 		pcp_drain(pcp);
+		PAUSE(PCP_DRAIN_NEXT);
+	}
 }
 
 /* --- disabling ------------------------------------------------------------------------------- */
@@ -248,6 +251,7 @@ static void adjust_all(bool drain)
 		if (drain)
 			flush(pcp, 0, 0);
 		pcp_unlock(pcp);
+		PAUSE(PCP_DRAIN_NEXT);
 	}
 }
 
@@ -256,6 +260,7 @@ void pcp_disable(void)
 	disabled_here++;
 	/* Seq_cst: see adjust_all(). */
 	(void)atomic_fetch_add_explicit(&nr_disabled, 1, memory_order_seq_cst);
+	PAUSE(PCP_DISABLE);
 	count_drain();
 	adjust_all(true);
 }
@@ -267,8 +272,10 @@ void pcp_enable(void)
 	CHECK(was_disabled);
 	disabled_here--;
 	/* Seq_cst: see adjust_all(). */
-	if (atomic_fetch_sub_explicit(&nr_disabled, 1, memory_order_seq_cst) == 1)
+	if (atomic_fetch_sub_explicit(&nr_disabled, 1, memory_order_seq_cst) == 1) {
+		PAUSE(PCP_ENABLE);
 		adjust_all(false);
+	}
 }
 
 /* --- trimming -------------------------------------------------------------------------------- */
@@ -332,6 +339,7 @@ static NOINLINE uint64_t refill(struct pcp *pcp, unsigned order, enum migratetyp
 	zone_lock();
 	nr = zone_alloc_bulk_locked(order, mt, nr, runs);
 	zone_unlock();
+	PAUSE(PCP_REFILL);
 	if (nr == 0)
 		return 0;
 	/* Backwards: so that they are handed out in the order in which they were taken. */
@@ -401,6 +409,7 @@ void pcp_free(struct pcp *pcp, pfn_t pfn, unsigned order)
 	mt = pageblock_type(block);
 	if (mt >= PCP_TYPES)
 		mt = MIGRATE_MOVABLE;
+	PAUSE(PCP_FREE_TYPE_READ);
 	pcp_lock(pcp);
 	if (PB_DEBUG >= 1)
 		assert_not_cached(pcp, pfn);
@@ -408,12 +417,15 @@ void pcp_free(struct pcp *pcp, pfn_t pfn, unsigned order)
 		cached = likely(nr_pages_in(pcp) + n <= pcp->high && free_slots(pcp) > 0) ||
 			 make_room(pcp, n);
 	if (likely(cached)) {
+		PAUSE(PCP_FREE_PUSH);
 		push(pcp, order * PCP_TYPES + (unsigned)mt, pfn, false);
 		count_operation(pcp);
 	}
 	pcp_unlock(pcp);
-	if (unlikely(!cached))
+	if (unlikely(!cached)) {
+		PAUSE(PCP_FREE_UNCACHED);
 		zone_free(pfn, n);
+	}
 }
 
 /* --- all of them ----------------------------------------------------------------------------------- */
@@ -440,6 +452,7 @@ void pcp_init(struct pcp *pcp)
 	} while (!atomic_compare_exchange_weak_explicit(&registered, &first, pcp,
 							memory_order_seq_cst,
 							memory_order_acquire));
+	PAUSE(PCP_INIT);
 	pcp_lock(pcp);
 	adjust_high(pcp);
 	pcp_unlock(pcp);

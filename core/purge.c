@@ -106,6 +106,7 @@ static size_t purge_whole(struct batch *batch)
 	uint64_t before;
 	size_t nr_bytes;
 
+	PAUSE(PURGE_UNLOCKED);
 	for (unsigned i = 0; i < batch->nr;) {
 		pfn_t first = batch->blocks[i]->pfn;
 		unsigned n = 1;
@@ -120,6 +121,7 @@ static size_t purge_whole(struct batch *batch)
 			done[i++] = ok;
 		all_ok &= ok;
 	}
+	PAUSE(PURGE_ADVISED);
 	zone_lock();
 	refused = !all_ok;
 	before = zone.purged_pages;
@@ -285,7 +287,9 @@ static size_t purge_partial(struct pageblock *block)
 	zone_unlock();
 	if (batch.nr == 0)
 		return 0;
+	PAUSE(PURGE_UNLOCKED);
 	nr_calls = purge_runs(&partial);
+	PAUSE(PURGE_ADVISED);
 	zone_lock();
 	before = zone.purged_pages;
 	zone.purge_calls += nr_calls;

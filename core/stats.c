@@ -100,14 +100,11 @@ static void walk_span(const struct span *span, struct walk *walk)
 	}
 }
 
-void core_check(void)
+static void check_locked(void)
 {
 	struct walk walk = {0};
-	unsigned nr;
+	unsigned nr = span_count();
 
-	pcp_check_all();
-	zone_lock();
-	nr = span_count();
 	for (unsigned i = 0; i < nr; i++)
 		walk_span(span_at(i), &walk);
 	CHECK_COUNT(walk.nr_listed, index_check());
@@ -124,5 +121,40 @@ void core_check(void)
 	CHECK_COUNT(zone.total_pages, zone.free_pages + zone.isolated_free_pages +
 					      zone.offline_pages + zone.purging_pages +
 					      zone.taken_pages);
+}
+
+void core_check(void)
+{
+	pcp_check_all();
+	zone_lock();
+	check_locked();
 	zone_unlock();
+}
+
+/* --- whenever the lock is dropped ------------------------------------------------------- */
+
+#define CHECK_EVERY 1024u
+/* Drops of the lock that pay for looking at one block. */
+#define DROPS_A_BLOCK 8u
+
+/* Under the zone lock. */
+static uint32_t check_every = CHECK_EVERY;
+static bool check_sampled = true; /* until a test says how often */
+static uint64_t until_check = CHECK_EVERY;
+
+void core_check_every(uint32_t n)
+{
+	zone_lock();
+	check_every = n;
+	check_sampled = false;
+	until_check = n;
+	zone_unlock();
+}
+
+void zone_check_sampled_locked(void)
+{
+	if (until_check == 0 || --until_check > 0)
+		return;
+	until_check = check_every + (check_sampled ? nr_blocks_committed() * DROPS_A_BLOCK : 0);
+	check_locked();
 }

@@ -261,6 +261,7 @@ static COLD bool wait_for_pages(unsigned attempt, size_t nr_pages, unsigned alig
 {
 	uint64_t purging;
 
+	PAUSE(ZONE_WAIT);
 	if (is_absurd(nr_pages, align_order))
 		return false;
 	if (attempt == 0) {
@@ -354,6 +355,7 @@ void zone_free_locked(pfn_t pfn, size_t nr_pages, bool clean)
 void zone_free(pfn_t pfn, size_t nr_pages)
 {
 	CHECK(nr_pages > 0);
+	PAUSE(ZONE_FREE);
 	zone_lock();
 	free_locked(pfn, nr_pages, false);
 	zone_unlock();

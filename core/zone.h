@@ -44,8 +44,13 @@ static inline void zone_lock(void)
 	lock_acquire(&zone.lock, LOCK_ZONE);
 }
 
+/* Debug builds: now and then, walks everything before the lock is dropped. */
+void zone_check_sampled_locked(void);
+
 static inline void zone_unlock(void)
 {
+	if (PB_DEBUG >= 1)
+		zone_check_sampled_locked();
 	lock_release(&zone.lock, LOCK_ZONE);
 }
 
