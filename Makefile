@@ -8,12 +8,14 @@
 #
 # Variants go to directories of their own and can stand side by side:
 #   DEBUG=1|2   SANITIZE=address|thread|undefined   CC=clang      (V=1: commands shown)
+#   SLOWDOWN=1  malloc and free with two idle instructions each: what the gate must notice
 
 ifeq ($(origin CC),default)
 CC := gcc
 endif
 DEBUG ?= 0
 SANITIZE ?=
+SLOWDOWN ?=
 PREFIX ?= /usr/local
 DESTDIR ?=
 
@@ -21,7 +23,8 @@ VERSION := 0.1.0
 
 # --- where things go ---------------------------------------------------------
 is_clang := $(findstring clang,$(notdir $(CC)))
-variant := $(strip $(if $(is_clang),clang) $(if $(filter-out 0,$(DEBUG)),debug$(DEBUG)) $(SANITIZE))
+variant := $(strip $(if $(is_clang),clang) $(if $(filter-out 0,$(DEBUG)),debug$(DEBUG)) $(SANITIZE) \
+  $(if $(SLOWDOWN),slowdown))
 empty :=
 space := $(empty) $(empty)
 ifeq ($(variant),)
@@ -79,6 +82,10 @@ CFLAGS_COMMON += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
 LDFLAGS_COMMON += -fsanitize=$(SANITIZE)
 endif
 
+ifneq ($(SLOWDOWN),)
+$(OBJ)/pic/preload/malloc.o: LIB_CFLAGS += -fpatchable-function-entry=2
+endif
+
 $(OBJ)/pic/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
@@ -99,7 +106,7 @@ ifeq ($(filter-out 0,$(DEBUG))$(SANITIZE),)
 FAST_PATH := $(if $(is_clang),13 22,13 19)
 endif
 CHECKS := check-layers $(if $(FAST_PATH),check-fast-path) check-generated check-man check-core check-shim \
-  check-victims check-preload check-programs
+  check-victims check-preload check-programs check-gate
 
 .PHONY: check-layers check-fast-path
 check:

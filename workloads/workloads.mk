@@ -3,6 +3,8 @@
 #   make bench               all of it, in at most five minutes
 #   make bench-instructions  instructions per malloc+free pair (needs valgrind)
 #   make bench-small         what small processes pay
+#   make bench-gate          counts and memory beside workloads/baseline.json; see workloads/gate
+#   make bench-baseline      makes what is measured now the baseline, on purpose
 #   make workloads           only builds the programs
 #
 # WORKLOADS_FLAGS goes to the scripts (--help tells which there are), for instance
@@ -11,7 +13,7 @@
 
 WORKLOADS_DIR := $(BUILD)/workloads
 WORKLOADS_TIMED := larson xmalloc churn large threads grow fill
-WORKLOADS_PROGRAMS := $(addprefix $(WORKLOADS_DIR)/,pairs launch warm $(WORKLOADS_TIMED))
+WORKLOADS_PROGRAMS := $(addprefix $(WORKLOADS_DIR)/,pairs launch warm handoff $(WORKLOADS_TIMED))
 
 # Flags of their own: what is measured must not change with the library's. -fno-builtin,
 # because the compiler removes a malloc whose block it sees freed.
@@ -45,3 +47,29 @@ bench-instructions: workloads $(BUILD)/libpageblock.so
 
 bench-small: workloads $(BUILD)/libpageblock.so
 	$(workloads_small) $(WORKLOADS_FLAGS)
+
+# --- the regression gate ------------------------------------------------------------------
+# The baseline is of gcc's release build: elsewhere there is nothing to compare with.
+ifeq ($(is_clang)$(filter-out 0,$(DEBUG))$(SANITIZE),)
+GATE := workloads/gate --build $(BUILD) --cc $(CC)
+endif
+
+.PHONY: bench-gate bench-baseline check-gate
+bench-gate: $(if $(GATE),workloads $(BUILD)/libpageblock.so)
+ifdef GATE
+	@tests/support/need valgrind python3
+	@$(GATE) --json $(WORKLOADS_DIR)/gate.json $(WORKLOADS_FLAGS)
+else
+	@echo "gate: the baseline is of gcc's release build, this is $(variant)"; \
+	echo 'gate: 0 passed, 0 failed, 1 skipped'
+endif
+
+bench-baseline: $(if $(GATE),workloads $(BUILD)/libpageblock.so)
+	@$(if $(GATE),tests/support/need valgrind python3 && $(GATE) --write, \
+	  echo "the baseline is of gcc's release build" >&2; exit 2)
+
+# The gate, and whether it can fail: a library that is 5 % slower must not pass.
+check-gate: bench-gate
+ifdef GATE
+	@tests/workloads/gate $(BUILD)
+endif
