@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 _Noreturn static inline void fail(const char *what)
@@ -29,7 +30,7 @@ struct random {
 
 static inline struct random random_seed(uint64_t seed)
 {
-	return (struct random){(seed + 1) * 0x9e3779b97f4a7c15u};
+	return (struct random){ (seed + 1) * 0x9e3779b97f4a7c15u };
 }
 
 static inline uint32_t random_next(struct random *random)
@@ -71,7 +72,7 @@ static inline unsigned char block_mark(const struct block *block)
 
 static inline struct block block_adopt(void *data, size_t size_bytes)
 {
-	struct block block = {data, size_bytes};
+	struct block block = { data, size_bytes };
 
 	if (!data)
 		fail("out of memory");
@@ -98,7 +99,7 @@ static inline void block_free(struct block *block)
 		return;
 	block_check(block);
 	free(block->data);
-	*block = (struct block){NULL, 0};
+	*block = (struct block){ NULL, 0 };
 }
 
 static inline void block_replace(struct block *block, size_t size_bytes)
@@ -130,6 +131,27 @@ static inline unsigned argument_or(int argc, char **argv, int index, unsigned ot
 	if (value <= 0 || value > 1000000000)
 		fail("arguments are numbers above 0");
 	return (unsigned)value;
+}
+
+/*
+ * What main returns when the work is done and what is not to stay is freed. With
+ * WORKLOADS_IDLE_MS in the environment the process stays so long, all but idle, so that its
+ * resident size can be seen: one small block comes and goes every 10 ms, because some
+ * allocators give memory back only when they are called.
+ */
+static inline int work_done(void)
+{
+	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
+	const char *idle = getenv("WORKLOADS_IDLE_MS");
+	long left_ms = idle ? strtol(idle, NULL, 10) : 0;
+
+	for (; left_ms > 0; left_ms -= 10) {
+		struct block block = block_new(100);
+
+		block_free(&block);
+		nanosleep(&pause, NULL);
+	}
+	return 0;
 }
 
 #endif

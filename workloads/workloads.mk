@@ -12,8 +12,8 @@
 # in $(BUILD)/workloads/.
 
 WORKLOADS_DIR := $(BUILD)/workloads
-WORKLOADS_TIMED := larson xmalloc churn large threads grow fill
-WORKLOADS_PROGRAMS := $(addprefix $(WORKLOADS_DIR)/,pairs launch warm handoff $(WORKLOADS_TIMED))
+WORKLOADS_SHAPES := $(patsubst workloads/shapes/%.c,%,$(wildcard workloads/shapes/*.c))
+WORKLOADS_PROGRAMS := $(addprefix $(WORKLOADS_DIR)/,pairs launch warm handoff $(WORKLOADS_SHAPES))
 
 # Flags of their own: what is measured must not change with the library's. -fno-builtin,
 # because the compiler removes a malloc whose block it sees freed.
@@ -29,9 +29,13 @@ workloads_small = workloads/small --build $(BUILD) --json $(WORKLOADS_DIR)/small
 
 workloads: $(WORKLOADS_PROGRAMS)
 
+workloads_compile = @mkdir -p $(@D) && $(CC) $(WORKLOADS_CFLAGS) -MMD -MP -MT $@ -MF $@.d -o $@ $<
+
 $(WORKLOADS_DIR)/%: workloads/%.c workloads/workloads.mk
-	@mkdir -p $(@D)
-	$(CC) $(WORKLOADS_CFLAGS) -MMD -MP -MT $@ -MF $@.d -o $@ $<
+	$(workloads_compile)
+
+$(WORKLOADS_DIR)/%: workloads/shapes/%.c workloads/workloads.mk
+	$(workloads_compile)
 
 # One after the other, so that they do not disturb each other; a failure of one does not
 # keep the next from being measured.

@@ -125,5 +125,5 @@ int main(int argc, char **argv)
 		thread_join(threads[i]);
 	free(threads);
 	free(shares);
-	return 0;
+	return work_done();
 }

@@ -64,5 +64,5 @@ int main(int argc, char **argv)
 			for (size_t j = 0; j < BLOCKS; j++)
 				block_free(&trays[lane][i].blocks[j]);
 	}
-	return 0;
+	return work_done();
 }

@@ -43,5 +43,5 @@ int main(int argc, char **argv)
 		last_bytes = size_bytes;
 		last = link;
 	}
-	return 0;
+	return work_done();
 }

@@ -85,5 +85,5 @@ int main(int argc, char **argv)
 		grow_all(&random);
 	for (size_t i = 0; i < SMALLS; i++)
 		block_free(&smalls[i]);
-	return 0;
+	return work_done();
 }

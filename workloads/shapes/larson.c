@@ -77,5 +77,5 @@ int main(int argc, char **argv)
 			block_free(&chains[i].blocks[slot]);
 	}
 	free(chains);
-	return 0;
+	return work_done();
 }

@@ -29,5 +29,5 @@ int main(int argc, char **argv)
 	}
 	for (size_t slot = 0; slot < SLOTS; slot++)
 		block_free(&blocks[slot]);
-	return 0;
+	return work_done();
 }
