@@ -56,9 +56,12 @@ enum lock_rank {
  *
  * state:  0 free, 1 held, 2 held and somebody may sleep; debug builds keep rank + 1
  *         in bits 8 to 15 while it is held.
+ * generation:  how often it was released, for readers outside of the process (inspect.h);
+ *         written under the lock and read by nobody inside.
  */
 struct lock {
 	_Atomic uint32_t state;
+	uint32_t generation;
 };
 
 #define LOCK_FREE 0u
@@ -99,6 +102,7 @@ static inline void lock_release(struct lock *lock, enum lock_rank rank)
 	PAUSE(LOCK_RELEASE);
 	if (PB_DEBUG >= 1)
 		lock_debug_release(rank);
+	lock->generation++;
 	/* Release pairs with the acquires in lock_acquire(), lock_try() and lock_wait(). */
 	was = atomic_exchange_explicit(&lock->state, LOCK_FREE, memory_order_release);
 	if (unlikely((was & 0xff) == LOCK_SLEPT_ON))
@@ -183,6 +187,8 @@ struct core_config {
 
 /* 0 or -errno.  Once, single-threaded, before anything else. */
 int core_init(const struct core_config *config) MUST_CHECK;
+/* Takes over those of the config that may change at any time: decay_ns, thp_from_bytes. */
+void core_reconfigure(const struct core_config *config);
 
 /*
  * Allocates exactly nr_pages contiguous pages aligned to 2^align_order pages
@@ -354,6 +360,9 @@ struct core_stats {
 #undef STAT
 };
 void core_stats_read(struct core_stats *out);
+
+/* What readers outside of the process see, and what they may ask for. */
+#include "core/inspect.h"
 
 /* Walks everything under the zone lock and compares it with the counters: the conservation
  * equation of stats.def.  Stops the program with one line on the first difference. */

@@ -74,7 +74,9 @@ struct pageblock *fallback_steal(enum migratetype mt, unsigned order)
 	}
 	if (block == NULL && (mt == MIGRATE_MOVABLE || mt == MIGRATE_RECLAIMABLE))
 		block = index_fullest(MIGRATE_CMA, order);
-	if (block != NULL)
+	if (block != NULL) {
 		zone.steals++;
+		zone.steals_of[pageblock_type(block)][mt]++;
+	}
 	return block;
 }

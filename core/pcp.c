@@ -458,6 +458,13 @@ void pcp_init(struct pcp *pcp)
 	pcp_unlock(pcp);
 }
 
+void pcp_inspect(void)
+{
+	inspect_show("pcps", &registered, sizeof(registered));
+	inspect_show("pcp_drains", &nr_drains, sizeof(nr_drains));
+	inspect_show("pcp_disabled", &nr_disabled, sizeof(nr_disabled));
+}
+
 uint64_t pcp_count_all(void)
 {
 	uint64_t nr_pages = 0;

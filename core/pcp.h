@@ -55,6 +55,9 @@ void pcp_check_all(void);
 /* How often all registered pcps have been drained. */
 uint64_t pcp_count_drains(void);
 
+/* For readers outside of the process. */
+void pcp_inspect(void);
+
 /* Takes the locks of all registered pcps and the zone lock; gives back the former. */
 void pcp_fork_prepare(void);
 void pcp_fork_parent(void);

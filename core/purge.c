@@ -205,6 +205,8 @@ void purge_tick(void)
 	uint64_t due = atomic_load_explicit(&zone.purge_due_ns, memory_order_relaxed);
 	uint64_t now_ns;
 
+	if (unlikely(inspect_is_asked()))
+		inspect_answer();
 	if (likely(due == UINT64_MAX))
 		return;
 	now_ns = os_now_ns();

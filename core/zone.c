@@ -40,7 +40,19 @@ int core_init(const struct core_config *config)
 	zone_lock();
 	err = span_init();
 	zone_unlock();
+	if (err == 0)
+		inspect_core();
 	return err;
+}
+
+void core_reconfigure(const struct core_config *config)
+{
+	zone_lock();
+	zone.config.decay_ns = config->decay_ns;
+	zone.config.thp_from_bytes = config->thp_from_bytes;
+	/* Relaxed: a hint; what waits is looked at by the new decay. */
+	atomic_store_explicit(&zone.purge_due_ns, 0, memory_order_relaxed);
+	zone_unlock();
 }
 
 /* --- one block ------------------------------------------------------------------------ */
@@ -89,6 +101,7 @@ void zone_set_type_locked(struct pageblock *block, enum migratetype mt)
 		return;
 	/* A reserve stays one (R1). */
 	ASSERT(pageblock_type(block) != MIGRATE_CMA);
+	zone.claims_of[pageblock_type(block)][mt]++;
 	/* Relaxed: as pageblock_type(). */
 	atomic_store_explicit(&block->type, (uint8_t)mt, memory_order_relaxed);
 	if (unlikely(mt == MIGRATE_CMA)) {

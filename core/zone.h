@@ -26,7 +26,9 @@ struct zone {
 	uint64_t purged_pages;
 	uint64_t purge_calls;
 	uint64_t claims;
+	uint64_t claims_of[NR_MIGRATETYPES][NR_MIGRATETYPES]; /* [from][to] */
 	uint64_t steals;
+	uint64_t steals_of[NR_MIGRATETYPES][NR_MIGRATETYPES]; /* [of the block][for] */
 	uint64_t grown;
 	uint64_t isolated_core_blocks; /* by calls of core in progress */
 	uint64_t cma_total_pages;

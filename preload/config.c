@@ -105,23 +105,52 @@ static void read_options(void)
 	options_ready = true;
 }
 
+/* What the shim is told of the options. */
+static void make_config(struct shim_config *config)
+{
+	config->reserve_bytes = options.value[OPT_reserve];
+	config->decay_ns = options.value[OPT_decay];
+	switch ((enum option_choice)options.value[OPT_thp]) {
+	case THP_AUTO:
+		config->thp_from_bytes = options.value[OPT_thp_from];
+		break;
+	case THP_ALWAYS:
+		config->thp_from_bytes = 0;
+		break;
+	case THP_NEVER:
+		config->thp_from_bytes = SIZE_MAX;
+		break;
+	}
+}
+
+/* One change at a time: whoever asks waits for the answer before it asks again. */
+static int set_option(char *text, size_t nr_bytes)
+{
+	enum option_id which;
+	struct text why;
+	struct shim_config config;
+	int err;
+
+	why.len = 0;
+	err = options_change(&options, text, &which, &why);
+	if (err != 0) {
+		size_t len = why.len < nr_bytes ? why.len : nr_bytes - 1;
+
+		memcpy(text, why.bytes, len);
+		text[len] = '\0';
+		return err;
+	}
+	make_config(&config);
+	shim_reconfigure(&config);
+	return 0;
+}
+
 const struct shim_config *shim_config(void)
 {
 	static struct shim_config config;
 
 	read_options();
-	config.reserve_bytes = options.value[OPT_reserve];
-	config.decay_ns = options.value[OPT_decay];
-	switch ((enum option_choice)options.value[OPT_thp]) {
-	case THP_AUTO:
-		config.thp_from_bytes = options.value[OPT_thp_from];
-		break;
-	case THP_ALWAYS:
-		config.thp_from_bytes = 0;
-		break;
-	case THP_NEVER:
-		config.thp_from_bytes = SIZE_MAX;
-		break;
-	}
+	make_config(&config);
+	config.set_option = set_option;
 	return &config;
 }

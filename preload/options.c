@@ -2,6 +2,7 @@
 
 #include "core/util.h"
 
+#include <errno.h>
 #include <string.h>
 
 const struct option_info option_info[NR_OPTIONS] = {
@@ -209,18 +210,18 @@ static void complain_value(struct text *t, enum option_id which, struct slice va
 			text_string(t, "one of ");
 		options_text_range(t, which);
 	}
-	text_string(t, "; the default ");
-	options_text_value(t, which, info->standard);
-	text_string(t, " is used");
 }
 
-/* One "name:value"; true when it was good, else the rest of the line says why not. */
-static bool parse_item(struct options *o, struct slice item, struct text *why)
+/* One "name:value"; true when it was good, else the rest of the line says why not, and
+ * *bad is the option that has its default, or NR_OPTIONS. */
+static bool parse_item(struct options *o, struct slice item, struct text *why,
+		       enum option_id *bad)
 {
 	const char *colon = memchr(item.start, ':', item.len);
 	struct slice name = { item.start, colon ? (size_t)(colon - item.start) : item.len };
 	unsigned which = 0;
 
+	*bad = NR_OPTIONS;
 	while (which < NR_OPTIONS && !slice_is(name, option_info[which].name))
 		which++;
 	if (which == NR_OPTIONS) {
@@ -240,6 +241,7 @@ static bool parse_item(struct options *o, struct slice item, struct text *why)
 	struct slice value = { colon + 1, item.len - name.len - 1 };
 	uint64_t v = 0;
 
+	*bad = (enum option_id)which;
 	if (!parse_value((enum option_id)which, value, &v)) {
 		complain_value(why, (enum option_id)which, value, false);
 		return false;
@@ -265,13 +267,19 @@ unsigned options_parse(struct options *o, const char *conf, const char *where,
 
 	while (*conf != '\0') {
 		struct slice item = { conf, strcspn(conf, ",") };
+		enum option_id bad;
 		struct text line;
 
 		line.len = 0;
 		text_string(&line, "pageblock: ");
 		text_string(&line, where);
 		text_string(&line, ": ");
-		if (item.len > 0 && !parse_item(o, item, &line)) {
+		if (item.len > 0 && !parse_item(o, item, &line, &bad)) {
+			if (bad != NR_OPTIONS) {
+				text_string(&line, "; the default ");
+				options_text_value(&line, bad, option_info[bad].standard);
+				text_string(&line, " is used");
+			}
 			text_end_line(&line);
 			complain(&line);
 			nr_bad++;
@@ -281,6 +289,48 @@ unsigned options_parse(struct options *o, const char *conf, const char *where,
 			conf++;
 	}
 	return nr_bad;
+}
+
+bool options_is_changeable(enum option_id which)
+{
+	switch (which) {
+#define OPTION(name, type, standard, least, most, help)
+#define CHOICE(name, value, text)
+#define CHANGEABLE(name) case OPT_##name:
+#include "preload/options.def"
+#undef OPTION
+#undef CHOICE
+		return true;
+	default:
+		return false;
+	}
+}
+
+int options_change(struct options *o, const char *item, enum option_id *which,
+		   struct text *why)
+{
+	struct slice name = { item, strcspn(item, ":") };
+	struct options changed = *o;
+	enum option_id bad;
+	unsigned i = 0;
+
+	while (i < NR_OPTIONS && !slice_is(name, option_info[i].name))
+		i++;
+	if (i == NR_OPTIONS) {
+		text_string(why, "there is no option ");
+		text_quoted(why, name.start, name.len);
+		return -ENOENT;
+	}
+	*which = (enum option_id)i;
+	if (!options_is_changeable(*which)) {
+		text_string(why, option_info[i].name);
+		text_string(why, " may not change while the program runs");
+		return -EPERM;
+	}
+	if (!parse_item(&changed, (struct slice){ item, strlen(item) }, why, &bad))
+		return -EINVAL;
+	*o = changed;
+	return 0;
 }
 
 const char *options_choice(enum option_id which, unsigned nr)

@@ -8,6 +8,7 @@
 
 #include "preload/text.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -47,6 +48,16 @@ void options_set_defaults(struct options *o);
  */
 unsigned options_parse(struct options *o, const char *conf, const char *where,
 		       void (*complain)(const struct text *line));
+
+/*
+ * One "name:value" for a process that runs already.  0 and its option in *which, or
+ * -ENOENT (no such option), -EPERM (it may not change), -EINVAL (a bad value), and then
+ * *why says so without a line's end.
+ */
+int options_change(struct options *o, const char *item, enum option_id *which,
+		   struct text *why);
+/* Whether the option may change while the program runs. */
+bool options_is_changeable(enum option_id which);
 
 /* A value as it is written in the text form: 64M, 500ms, true, auto. */
 void options_text_value(struct text *t, enum option_id which, uint64_t value);

@@ -428,6 +428,13 @@ void heap_fork_child(void)
 
 /* --- views ----------------------------------------------------------------------------- */
 
+void heap_inspect(void)
+{
+	inspect_show("heaps", &all_heaps, sizeof(all_heaps));
+	inspect_show("nr_heaps", &nr_heaps, sizeof(nr_heaps));
+	inspect_show("nr_ownerless", &nr_ownerless, sizeof(nr_ownerless));
+}
+
 void heap_stats_add(struct shim_stats *out)
 {
 	for (struct heap *h = heap_first(); h != NULL; h = h->next_all) {

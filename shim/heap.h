@@ -171,6 +171,9 @@ void heap_fork_prepare(void);
 void heap_fork_parent(void);
 void heap_fork_child(void);
 
+/* For readers outside of the process. */
+void heap_inspect(void);
+
 struct shim_stats;
 void heap_stats_add(struct shim_stats *out);
 

@@ -97,9 +97,13 @@ struct object *settle_join(struct object *a, struct object *b)
 	return a;
 }
 
-int32_t settle_room_left(const struct bin *b, uint32_t length)
+void settle_set_length(struct bin *b, uint32_t length)
 {
-	return length < b->max ? (int32_t)(b->max - length) : 1;
+	if (length >= b->max)
+		b->max = (uint16_t)(length < UINT16_MAX ? length + 1 : UINT16_MAX);
+	b->room = (int32_t)(b->max - length);
+	if (unlikely(b->room < 1))
+		b->room = 1;
 }
 
 struct object *settle_cut_bin(struct bin *b, unsigned keep)
@@ -116,7 +120,7 @@ struct object *settle_cut_bin(struct bin *b, unsigned keep)
 		o = o->next;
 	rest = o->next;
 	o->next = NULL;
-	b->room = settle_room_left(b, n);
+	settle_set_length(b, n);
 	return rest;
 }
 
@@ -142,7 +146,7 @@ NOINLINE void settle_bin(struct heap *h, struct bin *b)
 		b->max = (uint16_t)(b->max + limits_batch(b->cls) < max
 					    ? b->max + limits_batch(b->cls)
 					    : max);
-		b->room = settle_room_left(b, length);
+		settle_set_length(b, length);
 		return;
 	}
 	if (b->max > max)

@@ -23,8 +23,9 @@ struct object *settle_join(struct object *a, struct object *b);
 
 /* By the bin's thread: cuts the chain after its newest `keep` objects; returns the rest. */
 struct object *settle_cut_bin(struct bin *b, unsigned keep);
-/* What the fast path counts down from, for a bin of this length. */
-int32_t settle_room_left(const struct bin *b, uint32_t length);
+/* Sets what the fast path counts down from, for a bin of this length: max - room is the
+ * length at all times.  A bin that is longer than it may be is settled by the next push. */
+void settle_set_length(struct bin *b, uint32_t length);
 /* By the bin's thread: the room is used up, so the bin grows, or its older half goes. */
 void settle_bin(struct heap *h, struct bin *b);
 

@@ -5,6 +5,7 @@
 
 #include "shim/diag.h"
 #include "shim/fast.h"
+#include "shim/inspect.h"
 #include "shim/large.h"
 #include "shim/slab.h"
 #include "shim/suspect.h"
@@ -28,6 +29,17 @@ static void init_once(void)
 
 	CHECK(arena_init() == 0);
 	CHECK(core_init(&core) == 0);
+	inspect_shim(config);
+}
+
+void shim_reconfigure(const struct shim_config *config)
+{
+	const struct core_config core = {
+		.decay_ns = config->decay_ns,
+		.thp_from_bytes = config->thp_from_bytes,
+	};
+
+	core_reconfigure(&core);
 }
 
 void shim_init(void)

@@ -17,6 +17,11 @@ struct shim_config {
 	size_t reserve_bytes;  /* see core_config */
 	uint64_t decay_ns;     /* see core_config */
 	size_t thp_from_bytes; /* see core_config */
+	/*
+	 * Changes an option while the program runs: text says NAME:VALUE.  0 or a negative
+	 * errno, and then text says why not.  May be NULL.  See core/inspect.h.
+	 */
+	int (*set_option)(char *text, size_t nr_bytes);
 };
 
 /*
@@ -32,6 +37,9 @@ const struct shim_config *shim_config(void);
  * allocate (the heap is ready).
  */
 void shim_thread_started(void);
+
+/* Takes over those options of the config that may change at any time. */
+void shim_reconfigure(const struct shim_config *config);
 
 /* Sets up; happens by itself at the first allocation, harmless to call again. */
 void shim_init(void);

@@ -32,7 +32,7 @@ static bool refill_from_inboxes(struct heap *h, const struct bin *b)
 			unsigned cls = i * 64 + (unsigned)__builtin_ctzll(bits);
 			struct heap_class *hc = &h->classes[cls];
 			struct bin *to = &h->bins[cls];
-			int64_t room = (int64_t)to->room - hc->nr_inbox;
+			uint32_t length = (uint32_t)(to->max - to->room) + hc->nr_inbox;
 
 			if (to->head != NULL && hc->nr_inbox < INBOX_MUCH)
 				continue;
@@ -42,7 +42,7 @@ static bool refill_from_inboxes(struct heap *h, const struct bin *b)
 			 */
 			atomic_signal_fence(memory_order_release);
 			to->head = hc->inbox;
-			to->room = room < 1 ? 1 : (int32_t)room;
+			settle_set_length(to, length);
 			hc->inbox = NULL;
 			hc->nr_inbox = 0;
 			h->has_inbox[i] &= ~(bits & -bits);
@@ -73,7 +73,7 @@ static bool refill_from_slabs(struct heap *h, struct bin *b, struct heap_class *
 	if (taken == 0)
 		return false;
 	b->head = head;
-	b->room = settle_room_left(b, taken);
+	settle_set_length(b, taken);
 	want = limits_batch(b->cls);
 	hc->batch = (uint16_t)(hc->batch * 2u < want ? hc->batch * 2u : want);
 	return true;
