@@ -126,6 +126,7 @@ check-fast-path: $(BUILD)/libpageblock.so
 -include tests/preload.mk
 -include tests/programs.mk
 -include workloads/workloads.mk
+-include workloads/return.mk
 -include doc/doc.mk
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,11 @@
+# What goes back to the system after a peak; the top Makefile includes this.
+#
+#   make bench-return                                  all, about 20 minutes
+#   make bench-return WORKLOADS_FLAGS='--quick'        about three
+#   make bench-return WORKLOADS_FLAGS='--only random'  see workloads/return --help
+
+.PHONY: bench-return
+bench-return: $(WORKLOADS_DIR)/return $(BUILD)/libpageblock.so
+	@tests/support/need python3 gnuplot-nox redis-server clangd libmimalloc2.0 libjemalloc2 \
+	  libgoogle-perftools4
+	@workloads/return --build $(BUILD) $(WORKLOADS_FLAGS)
