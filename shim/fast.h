@@ -32,8 +32,8 @@
 
 /*
  * A relaxed load that may become a memory operand: compilers do not fold atomic
- * loads.  Word-sized and aligned, so it cannot tear; a value read twice is harmless
- * in both places it is used.
+ * loads.  Word-sized and aligned or a byte, so it cannot tear; a value read twice is
+ * harmless in the places it is used.
  */
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
@@ -74,7 +74,8 @@ static ALWAYS_INLINE void *fast_malloc_or(size_t size, void *(*slow)(size_t))
 		return slow(size);
 
 	FORGET_C(h);
-	size_t i = h->bin_of_size[size];
+	/* Relaxed: this thread or somebody who diverts it; the way there is the slow one. */
+	size_t i = FAST_LOAD(h->bin_of_size[size]);
 #define BIN                                                                                    \
 	((struct bin *)(void *)((char *)h + offsetof(struct heap, bins) +                      \
 				i * (sizeof(struct bin) / 4)))

@@ -4,6 +4,7 @@
  */
 #include "shim/heap.h"
 
+#include "shim/divert.h"
 #include "shim/limits.h"
 #include "shim/remote.h"
 #include "shim/settle.h"
@@ -43,14 +44,7 @@ static uint32_t nr_threads; /* under heaps_lock: heaps of PLACE_ANY that have on
 
 static void heap_setup(struct heap *h)
 {
-	unsigned cls = 0;
-
-	for (size_t size = 0; size <= SMALL_MAX; size++) {
-		if (size > class_info[cls].bytes)
-			cls++;
-		h->bin_of_size[size] = (uint8_t)(cls * 4);
-	}
-	for (cls = 0; cls < NR_CLASSES; cls++) {
+	for (unsigned cls = 0; cls < NR_CLASSES; cls++) {
 		struct bin *b = &h->bins[cls];
 
 		b->magic = class_info[cls].magic;
@@ -60,14 +54,14 @@ static void heap_setup(struct heap *h)
 		b->room = b->max;
 		h->classes[cls].batch = (uint16_t)limits_first(cls);
 	}
+	divert_setup(h);
 	pcp_init(&h->pcp);
 }
 
-static void heap_set_owner(struct heap *h, uintptr_t tp)
+static void heap_set_thread(struct heap *h, uintptr_t tp)
 {
-	/* Relaxed: see fast_free(). Medium bins are never anybody's on the fast path. */
-	for (unsigned cls = 0; cls < NR_SMALL_CLASSES; cls++)
-		atomic_store_explicit(&h->bins[cls].owner, tp, memory_order_relaxed);
+	divert_set_owner(h, tp);
+	/* Relaxed: as bin.owner. */
 	atomic_store_explicit(&h->thread, tp, memory_order_relaxed);
 }
 
@@ -143,7 +137,7 @@ COLD struct heap *heap_attach(unsigned place)
 	if (h != NULL) {
 		lock_acquire(&h->lock, LOCK_HEAP);
 		h->ownerless = false;
-		heap_set_owner(h, thread_pointer());
+		heap_set_thread(h, thread_pointer());
 		lock_release(&h->lock, LOCK_HEAP);
 		h->next_mine = mine;
 		mine = h;
@@ -194,7 +188,7 @@ COLD void heap_detach(struct heap *h)
 
 	forget(h);
 	lock_acquire(&heaps_lock, LOCK_HEAPS);
-	warm = nr_warm[h->place] < NR_WARM_OWNERLESS;
+	warm = nr_warm[h->place] < NR_WARM_OWNERLESS && !heap_is_asked(h);
 	if (!warm) {
 		lock_release(&heaps_lock, LOCK_HEAPS);
 		heap_settle_all(h);
@@ -202,7 +196,8 @@ COLD void heap_detach(struct heap *h)
 	}
 	lock_acquire(&h->lock, LOCK_HEAP);
 	h->ownerless = true;
-	heap_set_owner(h, 0);
+	(void)divert_end(h);
+	heap_set_thread(h, 0);
 	lock_release(&h->lock, LOCK_HEAP);
 	push_ownerless_locked(h, warm);
 	count_thread_locked(h, -1);
@@ -330,6 +325,27 @@ static void heap_settle_all(struct heap *h)
 	settle_strays(strays);
 }
 
+static void answer(struct heap *h)
+{
+	unsigned requests;
+
+	lock_acquire(&h->lock, LOCK_HEAP);
+	requests = divert_end(h);
+	divert_set_owner(h, thread_pointer());
+	lock_release(&h->lock, LOCK_HEAP);
+	if ((requests & DIVERT_SETTLE) != 0)
+		heap_settle_all(h);
+}
+
+/* In the middle of an operation, so that no fast path is under way. */
+COLD void heap_answer(void)
+{
+	for (struct heap *h = mine; h != NULL; h = h->next_mine) {
+		if (heap_is_asked(h))
+			answer(h);
+	}
+}
+
 void heap_thread_exit(void)
 {
 	heap_thread_state = THREAD_EXITING;
@@ -416,7 +432,8 @@ void heap_fork_child(void)
 			continue;
 		if (!h->ownerless) {
 			h->ownerless = true;
-			heap_set_owner(h, 0);
+			(void)divert_end(h);
+			heap_set_thread(h, 0);
 			remote_mend_slots(h);
 			mend_bins(h);
 		}
@@ -460,10 +477,13 @@ static void heap_check_class(const struct heap *h, unsigned cls)
 	const struct heap_class *hc = &h->classes[cls];
 	uint32_t nr_free = 0, nr_inbox = 0;
 
-	for (unsigned list = 0; list < NR_FULLNESS; list++) {
+	for (unsigned list = 0; list <= LIST_CORDONED; list++) {
 		for (struct slab *s = hc->lists[list]; s != NULL; s = s->next) {
+			bool cordoned = (slab_flags(s) & SLAB_CORDONED) != 0;
+
 			CHECK(slab_heap(s) == h && s->cls == cls && s->list == list);
-			CHECK(s->nr_free > 0 && slab_fullness(s) == list);
+			CHECK(s->nr_free > 0 && cordoned == (list == LIST_CORDONED));
+			CHECK(cordoned || slab_fullness(s) == list);
 			slab_check(s);
 			nr_free += s->nr_free;
 		}

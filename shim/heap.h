@@ -6,11 +6,14 @@
  *
  * Who writes what: bin.head, bin.room and the outgoing slots belong to the thread
  * that owns the heap; everything else in the second half is under heap.lock.
+ * bin.owner, bin_of_size and requests are written under heap.lock by whoever diverts
+ * the heap (divert.h), and read without it; thread as well, by its thread.
  *
  * Invariants (heap_check_all, as far as locks let it look): every object of a slab is live, or
  * set in the slab's bitmap, or on exactly one chain (a bin, an inbox, an outgoing slot);
- * nr_free of a slab counts its bitmap; a slab is on the list of its fullness, or on none when
- * it has no free object; the table entry of each of its granules is its heap's bin.
+ * nr_free of a slab counts its bitmap; a slab is on the list of its fullness, or on that of
+ * the cordoned ones, or on none when it has no free object; the table entry of each of its granules is its heap's
+ * bin, or 0 when it is cold.
  */
 #ifndef PB_SHIM_HEAP_H
 #define PB_SHIM_HEAP_H
@@ -30,6 +33,7 @@
 #define NR_PLACES 16u
 #define PLACE_ANY 0u
 #define NR_FULLNESS 4u
+#define LIST_CORDONED NR_FULLNESS
 #define NR_OUTGOING 32u
 
 /* A free object on a chain.  key is arena_key() while the object is on a chain. */
@@ -62,7 +66,9 @@ struct outgoing {
 
 /* One class of a heap, beside its bin. */
 struct heap_class {
-	struct slab *lists[NR_FULLNESS]; /* slabs with free objects; [0] is the fullest */
+	/* Slabs with free objects; [0] is the fullest, and behind the others those from which
+	 * nothing is handed out. */
+	struct slab *lists[NR_FULLNESS + 1];
 	struct object *inbox;            /* chain given by other threads */
 	struct object *inbox_tail;       /* its last object */
 	uint32_t nr_inbox;
@@ -73,9 +79,10 @@ struct heap_class {
 
 struct heap {
 	/* bin_of_size[n] * 8 is the offset of the bin for n bytes from bins. */
-	uint8_t bin_of_size[SMALL_MAX + 1];
-	/* Thread pointer of the thread it belongs to, or 0; as bin.owner, for all its bins.
-	 * Here because this line is seldom written to. */
+	_Atomic uint8_t bin_of_size[SMALL_MAX + 1];
+	_Atomic uint8_t requests; /* DIVERT_*: what its thread is asked to do */
+	/* Thread pointer of the thread it belongs to, or 0; as bin.owner, for all its bins, but
+	 * also while it is diverted.  Here because this line is seldom written to. */
 	_Atomic uintptr_t thread;
 	_Alignas(32) struct bin bins[NR_CLASSES];
 
@@ -138,9 +145,26 @@ static inline bool heap_is_mine(const struct heap *h)
 	return atomic_load_explicit(&h->thread, memory_order_relaxed) == thread_pointer();
 }
 
+/* Whether the thread of a heap, which may be the null heap, is asked to do something. */
+static inline bool heap_is_asked(const struct heap *h)
+{
+	/* Relaxed: whoever answers takes the lock under which it was asked. */
+	return atomic_load_explicit(&h->requests, memory_order_relaxed) != 0;
+}
+
+/* Without locks: the thread does what it is asked to, for all of its heaps. */
+void heap_answer(void);
+
+static inline void heap_answer_if_asked(void)
+{
+	if (unlikely(heap_is_asked(heap_current)))
+		heap_answer();
+}
+
 /* The thread's heap, for one operation; NULL: there is none to be had. */
 static inline struct heap *heap_enter(void)
 {
+	heap_answer_if_asked();
 	return likely(heap_current != &heap_null) ? heap_current : heap_attach(PLACE_ANY);
 }
 

@@ -39,6 +39,7 @@ void *large_alloc(size_t size, unsigned align_order, bool *zeroed)
 {
 	if (size > PTRDIFF_MAX)
 		return NULL;
+	heap_answer_if_asked();
 
 	size_t nr_pages = pages_for(size);
 	struct pcp *pcp = pcp_for(nr_pages);
@@ -88,6 +89,7 @@ void large_free(void *p)
 	size_t nr_pages = large_bytes(p, "free") >> PAGE_SHIFT;
 	uint64_t word = RUN_LIVE | nr_pages;
 
+	heap_answer_if_asked();
 	/* Relaxed: only decides between two frees of the same block. */
 	if (unlikely(!atomic_compare_exchange_strong_explicit(
 		    (_Atomic uint64_t *)(void *)run_word(p), &word, RUN_FREED | nr_pages,

@@ -9,7 +9,7 @@
 /* What an object counts besides its bytes: bounds how many are delivered at once. */
 #define OUTGOING_EXTRA 64
 
-/* The bin that owns the object by now, as the table says. */
+/* The bin that owns the object by now, as the table says; the null bin for a cold slab. */
 static struct bin *bin_of(const struct object *o)
 {
 	/* Relaxed: a stale answer is one of the past owners, who finds a stray. */
@@ -27,6 +27,7 @@ static bool receive(struct heap *h, struct object *o, struct object **strays)
 	struct bin *b = bin_of(o);
 	struct heap_class *hc = &h->classes[b->cls];
 
+	/* What comes for a cold slab is settled as strays are. */
 	if (unlikely(heap_of_bin(b) != h))
 		return false;
 	if (h->ownerless)

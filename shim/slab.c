@@ -29,6 +29,7 @@ struct slab *slab_create(char *start, unsigned cls, struct heap *h)
 	s->nr_free = s->nr_objects;
 	s->cls = (uint8_t)cls;
 	s->list = NO_LIST;
+	atomic_store_explicit(&s->flags, 0, memory_order_relaxed);
 	for (size_t g = 0; g < ci->nr_granules; g++)
 		s[g].head_delta = (uint8_t)g;
 	memset(s->bitmap, 0xff, nr_words * sizeof(uint64_t));
@@ -39,18 +40,32 @@ struct slab *slab_create(char *start, unsigned cls, struct heap *h)
 	return s;
 }
 
-void slab_set_heap(struct slab *s, struct heap *h)
+/* What the table says of the slab: its bin in the heap, or nothing. */
+static void write_entries(struct slab *s, struct heap *h)
 {
-	const struct class_info *ci = &class_info[s->cls];
-	uint32_t entry = h == NULL ? 0 : (uint32_t)((char *)slab_bin(s, h) - arena_base());
+	uint32_t entry = 0;
 
-	for (size_t g = 0; g < ci->nr_granules; g++) {
+	if (h != NULL && slab_flags(s) == 0)
+		entry = (uint32_t)((char *)slab_bin(s, h) - arena_base());
+	for (size_t g = 0; g < class_info[s->cls].nr_granules; g++) {
 		/* Relaxed: see "Who writes what" in doc/design.md. */
 		atomic_store_explicit(arena_entry(s->start + g * GRANULE_BYTES), entry,
 				      memory_order_relaxed);
-		if (h == NULL)
-			s[g].head_delta = 0;
 	}
+}
+
+void slab_set_flags(struct slab *s, unsigned flags)
+{
+	/* Relaxed: as slab_flags(). */
+	atomic_store_explicit(&s->flags, (uint8_t)flags, memory_order_relaxed);
+	write_entries(s, slab_heap(s));
+}
+
+void slab_set_heap(struct slab *s, struct heap *h)
+{
+	write_entries(s, h);
+	for (size_t g = 0; h == NULL && g < class_info[s->cls].nr_granules; g++)
+		s[g].head_delta = 0;
 	/* Release: pairs with the acquire in slab_heap(), publishes the header. */
 	atomic_store_explicit(&s->heap, h, memory_order_release);
 }

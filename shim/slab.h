@@ -18,6 +18,16 @@
 #define BITMAP_WORDS (GRANULE_BYTES / ALIGN_MIN / 64)
 #define NO_LIST 0xffu
 
+/*
+ * Why a slab is cold: the table has no bin for it, so that every free of its objects
+ * leaves the fast path, as those of other allocators' blocks do, and is looked at here.
+ */
+/* Its block is being vacated: nothing is handed out from it, and what is freed goes to the
+ * bitmap at once. */
+#define SLAB_CORDONED 1u
+/* Somebody above wants to see each free; then the object is cached as usual. */
+#define SLAB_SAMPLED 2u
+
 struct slab {
 	/* Owner; NULL: not a slab (any more). Written under the owner's lock, read by anybody:
 	 * release and acquire publish start and cls with it. */
@@ -32,6 +42,7 @@ struct slab {
 	uint8_t list;       /* index in heap_class.lists, or NO_LIST */
 	uint8_t head_delta; /* granules back to the first of the slab; only this and heap are
 			       valid in the others */
+	_Atomic uint8_t flags; /* SLAB_*; written under the owner's lock, read by anybody */
 };
 STATIC_ASSERT(sizeof(struct slab) == 64, "one slab header a cache line");
 
@@ -77,7 +88,14 @@ static inline struct heap *slab_heap(struct slab *s)
 	return atomic_load_explicit(&s->heap, memory_order_acquire);
 }
 
-/* The bin whose entry the slab's granules have in the table. */
+/* SLAB_*; without the owner's lock a hint. */
+static inline unsigned slab_flags(const struct slab *s)
+{
+	/* Relaxed: what is done differently for it is right either way. */
+	return atomic_load_explicit(&s->flags, memory_order_relaxed);
+}
+
+/* The bin of its objects, whose entry the slab's granules have in the table unless it is cold. */
 static inline struct bin *slab_bin(struct slab *s, struct heap *h)
 {
 	return &h->bins[s->cls];
@@ -87,6 +105,8 @@ static inline struct bin *slab_bin(struct slab *s, struct heap *h)
 struct slab *slab_create(char *start, unsigned cls, struct heap *h);
 /* Writes the owner's name into the header and the table; NULL: nobody's. Under the lock. */
 void slab_set_heap(struct slab *s, struct heap *h);
+/* The slab becomes cold, or cold for other reasons, or with 0 as any other. Under the lock. */
+void slab_set_flags(struct slab *s, unsigned flags);
 
 /*
  * Takes up to want free objects, lowest addresses first, as a chain (linked, keyed).

@@ -21,8 +21,10 @@ static void slabs_unlist(struct heap_class *hc, struct slab *s)
 
 void slabs_update(struct heap_class *hc, struct slab *s)
 {
-	unsigned list = s->nr_free == 0 ? NO_LIST : slab_fullness(s);
+	unsigned list = NO_LIST;
 
+	if (s->nr_free > 0)
+		list = (slab_flags(s) & SLAB_CORDONED) == 0 ? slab_fullness(s) : LIST_CORDONED;
 	if (list == s->list)
 		return;
 	slabs_unlist(hc, s);
@@ -81,12 +83,13 @@ void slabs_release(struct heap *h, struct slab *s)
 		pcp_free(&h->pcp, pfn, class_info[s->cls].order);
 }
 
-/* An empty small slab stays when it is all the class has to refill from. */
+/* An empty small slab stays when it is all the class has to refill from, and may be. */
 bool slabs_is_spare(const struct heap *h, const struct slab *s)
 {
 	if (s->nr_free != s->nr_objects)
 		return false;
 	return h->ownerless || s->cls >= NR_SMALL_CLASSES || limits_many_threads() ||
+	       (slab_flags(s) & SLAB_CORDONED) != 0 ||
 	       h->classes[s->cls].nr_free > s->nr_objects;
 }
 

@@ -13,7 +13,7 @@ uint32_t slabs_count(struct heap_class *hc);
 /* A slab becomes the heap's, on the list of its fullness; or no longer is. */
 void slabs_add(struct heap *h, struct slab *s);
 void slabs_remove(struct heap *h, struct slab *s);
-/* Puts the slab where its fullness says; no free object: on no list. */
+/* Puts the slab where its fullness and flags say; no free object: on no list. */
 void slabs_update(struct heap_class *hc, struct slab *s);
 /* A slab without live objects that the heap can do without. */
 bool slabs_is_spare(const struct heap *h, const struct slab *s);

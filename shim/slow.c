@@ -151,11 +151,12 @@ static NOINLINE void *malloc_any(size_t size)
 /* Medium objects that the thread has at hand first. */
 void *slow_malloc(size_t size)
 {
-	if (likely(size <= MEDIUM_MAX)) {
-		struct bin *b = &heap_current->bins[class_of(size)];
+	if (likely(size - SMALL_MAX - 1 < MEDIUM_MAX - SMALL_MAX)) {
+		struct heap *h = heap_current;
+		struct bin *b = &h->bins[class_of(size)];
 		struct object *o = b->head;
 
-		if (likely(o != NULL))
+		if (likely(o != NULL && !heap_is_asked(h)))
 			return pop(b, o);
 	}
 	return malloc_any(size);
@@ -163,10 +164,10 @@ void *slow_malloc(size_t size)
 
 /* --- free --------------------------------------------------------------------------- */
 
-static inline void push(struct heap *h, struct bin *b, struct object *o)
+static inline void push(struct heap *h, struct bin *b, struct object *o, uintptr_t key)
 {
 	o->next = b->head;
-	o->key = arena_key();
+	o->key = key;
 	/* Linked before it is the head: a fork may copy the chain in between. */
 	atomic_signal_fence(memory_order_release);
 	b->head = o;
@@ -180,14 +181,16 @@ static void free_object(struct slab *s, struct heap *owner, struct object *o)
 
 	if (unlikely(o->key == arena_key()) && suspect_is_freed(s, o))
 		diag_fatal(DIAG_DOUBLE_FREE, "free", o, class_info[s->cls].bytes, o);
-	if (heap_is_mine(owner)) {
-		push(owner, slab_bin(s, owner), o);
-	} else if (likely(h != NULL)) {
-		remote_free(h, owner, class_info[s->cls].bytes, o);
-	} else {
+	if (heap_is_asked(owner) && heap_is_mine(owner))
+		heap_answer();
+	if (h == NULL || (slab_flags(s) & SLAB_CORDONED) != 0) {
 		o->next = NULL;
 		o->key = arena_key();
 		settle_strays(o);
+	} else if (heap_is_mine(owner)) {
+		push(owner, slab_bin(s, owner), o, arena_key());
+	} else {
+		remote_free(h, owner, class_info[s->cls].bytes, o);
 	}
 	if (h != NULL)
 		heap_leave(h);
@@ -215,23 +218,29 @@ static NOINLINE void free_any(void *p)
 /*
  * What the table alone can say is enough for the thread's own objects that the fast
  * path did not take (medium ones, or the bin is full) and for other heaps' objects.
+ * Cold slabs have no entry.
  */
 void slow_free(void *p)
 {
+	char *table = arena_table_now();
 	/* Relaxed: as in fast_free(). */
-	uint32_t entry = atomic_load_explicit(arena_entry(p), memory_order_relaxed);
-	struct bin *b = (struct bin *)(void *)(arena_base() + entry);
+	uint32_t entry = atomic_load_explicit(arena_entry_in(table, p), memory_order_relaxed);
+	struct bin *b = (struct bin *)(void *)(table + entry - ARENA_BYTES);
 	const struct class_info *ci = &class_info[b->cls];
-	struct heap *h = heap_current;
+	struct heap *h = heap_current, *owner = heap_of_bin(b);
 	struct object *o = p;
+	bool is_mine;
 
-	if (unlikely(entry == 0 || h == &heap_null || o->key == arena_key() ||
+	if (unlikely(entry == 0 || h == &heap_null || o->key == (uintptr_t)table ||
 		     !class_is_start64(ci, class_offset(ci, p)))) {
 		free_any(p);
 		return;
 	}
-	if (heap_is_mine(heap_of_bin(b)))
-		push(heap_of_bin(b), b, o);
+	is_mine = heap_is_mine(owner);
+	if (unlikely(heap_is_asked(is_mine ? owner : h)))
+		free_any(p);
+	else if (is_mine)
+		push(owner, b, o, (uintptr_t)table);
 	else
-		remote_free(h, heap_of_bin(b), ci->bytes, o);
+		remote_free(h, owner, ci->bytes, o);
 }

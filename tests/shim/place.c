@@ -1,5 +1,7 @@
 /* Places: a thread's heaps, apart from each other, on one fast path. */
 #include "shim/heap.h"
+
+#include "shim/limits.h"
 #include "shim/slab.h"
 #include "tests/shim/support.h"
 

@@ -1,0 +1,66 @@
+/* Diverting a heap; see divert.h. */
+#include "shim/divert.h"
+
+/*
+ * The place of a word that is always 0 among the bins, as bin_of_size counts: the owner of
+ * the first medium bin, which is never anybody's on the fast path.  fast_malloc() takes it
+ * for the head of an empty bin.
+ */
+#define EMPTY_BIN (NR_SMALL_CLASSES * 4u + 1u)
+STATIC_ASSERT(NR_SMALL_CLASSES < NR_CLASSES, "there is a medium bin");
+STATIC_ASSERT(offsetof(struct bin, head) == 0 && offsetof(struct bin, owner) == 8,
+	      "the word's place");
+STATIC_ASSERT(EMPTY_BIN <= UINT8_MAX, "bin_of_size reaches it");
+
+static void point_size(struct heap *h, size_t size, unsigned to)
+{
+	/* Relaxed: both the bin and the empty one are there at any time. */
+	atomic_store_explicit(&h->bin_of_size[size], (uint8_t)to, memory_order_relaxed);
+}
+
+void divert_setup(struct heap *h)
+{
+	unsigned cls = 0;
+
+	for (size_t size = 0; size <= SMALL_MAX; size++) {
+		if (size > class_info[cls].bytes)
+			cls++;
+		point_size(h, size, cls * 4);
+	}
+}
+
+void divert_set_owner(struct heap *h, uintptr_t thread_pointer)
+{
+	/* Relaxed: see fast_free(). Medium bins are never anybody's on the fast path. */
+	for (unsigned cls = 0; cls < NR_SMALL_CLASSES; cls++)
+		atomic_store_explicit(&h->bins[cls].owner, thread_pointer,
+				      memory_order_relaxed);
+}
+
+void divert_heap(struct heap *h, unsigned requests)
+{
+	lock_acquire(&h->lock, LOCK_HEAP);
+	if (!h->ownerless) {
+		/* Relaxed: all writers hold the lock; see heap_is_asked(). */
+		unsigned was = atomic_load_explicit(&h->requests, memory_order_relaxed);
+
+		atomic_store_explicit(&h->requests, (uint8_t)(was | requests),
+				      memory_order_relaxed);
+		for (size_t size = 0; was == 0 && size <= SMALL_MAX; size++)
+			point_size(h, size, EMPTY_BIN);
+		divert_set_owner(h, 0);
+	}
+	lock_release(&h->lock, LOCK_HEAP);
+}
+
+unsigned divert_end(struct heap *h)
+{
+	/* Relaxed: all writers hold the lock. */
+	unsigned requests = atomic_load_explicit(&h->requests, memory_order_relaxed);
+
+	if (requests != 0) {
+		divert_setup(h);
+		atomic_store_explicit(&h->requests, 0, memory_order_relaxed);
+	}
+	return requests;
+}

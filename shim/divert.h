@@ -1,0 +1,30 @@
+/*
+ * Diverting a heap: its thread leaves the fast paths at its next malloc and its next free,
+ * comes by a slow path, and does what others asked of it.  That is how a running thread is
+ * reached without a branch on the fast paths: every size leads to a bin that is always
+ * empty, and no bin has an owner.
+ *
+ * What a thread that sleeps has in its bins and slots cannot be taken: at most BIN_BYTES_MAX
+ * for each class and OUTGOING_BYTES_MAX for each slot (limits.c, remote.c).
+ */
+#ifndef PB_SHIM_DIVERT_H
+#define PB_SHIM_DIVERT_H
+
+#include "shim/heap.h"
+
+/* To give up all that the heap caches. */
+#define DIVERT_SETTLE 1u
+
+/* Asks the heap's thread; heaps without one are left alone.  By anybody, without the lock. */
+void divert_heap(struct heap *h, unsigned requests);
+
+/* --- under the heap's lock --- */
+
+/* A new heap. */
+void divert_setup(struct heap *h);
+/* The thread that may push into the small bins, 0: none.  Of a heap that is not diverted. */
+void divert_set_owner(struct heap *h, uintptr_t thread_pointer);
+/* Mallocs find the bins again; returns what was asked for.  divert_set_owner() comes next. */
+unsigned divert_end(struct heap *h);
+
+#endif
