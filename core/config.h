@@ -24,6 +24,9 @@
 #define PAGEBLOCK_PAGES ((size_t)1 << PAGEBLOCK_ORDER)
 #define PAGEBLOCK_GRANULES (PAGEBLOCK_PAGES / GRANULE_PAGES)
 
+/* Core's own data for each pageblock; see core/pageblock.h. */
+#define BLOCK_META_BYTES ((size_t)256)
+
 /* User addresses of every 64-bit Linux without an explicit hint. */
 #define ADDRESS_BITS 47u
 

@@ -52,7 +52,7 @@ struct pageblock {
 	uint32_t owner;    /* whose isolation it is; 0: nobody's */
 };
 
-STATIC_ASSERT(sizeof(struct pageblock) == 256, "sixteen to a page, indexed by a shift");
+STATIC_ASSERT(sizeof(struct pageblock) == BLOCK_META_BYTES, "sixteen to a page, indexed by a shift");
 STATIC_ASSERT(PAGEBLOCK_WORDS == 8, "orders has a byte for each word");
 
 static inline enum migratetype pageblock_type(const struct pageblock *block)

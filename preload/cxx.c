@@ -460,3 +460,26 @@ EXPORT void _ZdaPvmSt11align_val_t(void *p, size_t size, size_t align)
 	(void)size;
 	_ZdaPvSt11align_val_t(p, align);
 }
+
+/* --- tcmalloc's names of them --------------------------------------------------------- */
+
+ALIAS(tc_new, _Znwm)
+ALIAS(tc_newarray, _Znam)
+ALIAS(tc_new_nothrow, _ZnwmRKSt9nothrow_t)
+ALIAS(tc_newarray_nothrow, _ZnamRKSt9nothrow_t)
+ALIAS(tc_new_aligned, _ZnwmSt11align_val_t)
+ALIAS(tc_newarray_aligned, _ZnamSt11align_val_t)
+ALIAS(tc_new_aligned_nothrow, _ZnwmSt11align_val_tRKSt9nothrow_t)
+ALIAS(tc_newarray_aligned_nothrow, _ZnamSt11align_val_tRKSt9nothrow_t)
+ALIAS(tc_delete, _ZdlPv)
+ALIAS(tc_deletearray, _ZdaPv)
+ALIAS(tc_delete_sized, _ZdlPvm)
+ALIAS(tc_deletearray_sized, _ZdaPvm)
+ALIAS(tc_delete_nothrow, _ZdlPvRKSt9nothrow_t)
+ALIAS(tc_deletearray_nothrow, _ZdaPvRKSt9nothrow_t)
+ALIAS(tc_delete_aligned, _ZdlPvSt11align_val_t)
+ALIAS(tc_deletearray_aligned, _ZdaPvSt11align_val_t)
+ALIAS(tc_delete_sized_aligned, _ZdlPvmSt11align_val_t)
+ALIAS(tc_deletearray_sized_aligned, _ZdaPvmSt11align_val_t)
+ALIAS(tc_delete_aligned_nothrow, _ZdlPvSt11align_val_tRKSt9nothrow_t)
+ALIAS(tc_deletearray_aligned_nothrow, _ZdaPvSt11align_val_tRKSt9nothrow_t)

@@ -23,6 +23,8 @@ EXPORT void *malloc(size_t size)
 	return fast_malloc(size);
 }
 ALIAS(__libc_malloc, malloc)
+ALIAS(tc_malloc, malloc)
+ALIAS(tc_malloc_skip_new_handler, malloc)
 
 EXPORT void free(void *p)
 {
@@ -30,6 +32,8 @@ EXPORT void free(void *p)
 }
 ALIAS(__libc_free, free)
 ALIAS(__libc_cfree, free)
+ALIAS(tc_free, free)
+ALIAS(tc_cfree, free)
 
 EXPORT void cfree(void *p)
 {
@@ -42,6 +46,7 @@ EXPORT void free_sized(void *p, size_t size)
 	(void)size;
 	fast_free(p);
 }
+ALIAS(tc_free_sized, free_sized)
 
 EXPORT void free_aligned_sized(void *p, size_t align, size_t size)
 {
@@ -55,12 +60,14 @@ EXPORT void *calloc(size_t nr, size_t size)
 	return shim_calloc(nr, size);
 }
 ALIAS(__libc_calloc, calloc)
+ALIAS(tc_calloc, calloc)
 
 EXPORT void *realloc(void *p, size_t size)
 {
 	return shim_realloc(p, size);
 }
 ALIAS(__libc_realloc, realloc)
+ALIAS(tc_realloc, realloc)
 
 static void *no_memory(void)
 {
@@ -99,6 +106,7 @@ EXPORT int posix_memalign(void **result, size_t align, size_t size)
 	return 0;
 }
 ALIAS(__posix_memalign, posix_memalign)
+ALIAS(tc_posix_memalign, posix_memalign)
 
 /* As in glibc, an alignment that is no power of two is rounded up to one. */
 EXPORT void *memalign(size_t align, size_t size)
@@ -110,6 +118,7 @@ EXPORT void *memalign(size_t align, size_t size)
 	return aligned(align <= 1 ? 1 : (size_t)1 << log2_ceil(align), size);
 }
 ALIAS(__libc_memalign, memalign)
+ALIAS(tc_memalign, memalign)
 
 /* In glibc 2.36 the same function: neither size nor alignment is checked as C11 says. */
 EXPORT void *aligned_alloc(size_t align, size_t size)
@@ -127,6 +136,7 @@ EXPORT void *valloc(size_t size)
 	return aligned(page_bytes(), size);
 }
 ALIAS(__libc_valloc, valloc)
+ALIAS(tc_valloc, valloc)
 
 /* Rounds the size up to whole pages. */
 EXPORT void *pvalloc(size_t size)
@@ -136,8 +146,11 @@ EXPORT void *pvalloc(size_t size)
 	return aligned(page_bytes(), round_up(size, page_bytes()));
 }
 ALIAS(__libc_pvalloc, pvalloc)
+ALIAS(tc_pvalloc, pvalloc)
 
 EXPORT size_t malloc_usable_size(void *p)
 {
 	return shim_usable_size(p);
 }
+ALIAS(tc_malloc_size, malloc_usable_size)
+ALIAS(malloc_size, malloc_usable_size)

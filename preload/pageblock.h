@@ -63,6 +63,8 @@ struct pb_stats {
 	uint64_t purged_bytes;       /* given back to the system since the start */
 	uint64_t nr_heaps;           /* heaps ever made; a thread that allocates has one */
 	uint64_t nr_ownerless_heaps; /* heaps whose thread has ended, waiting for another */
+	uint64_t cached_page_bytes;  /* free pages that threads keep for their next slabs */
+	uint64_t metadata_bytes;     /* set apart for the allocator's own data; an upper bound */
 };
 
 /*

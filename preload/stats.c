@@ -92,6 +92,7 @@ EXPORT struct mallinfo mallinfo(void)
 				  .keepcost = clamped(m.keepcost) };
 }
 ALIAS(__libc_mallinfo, mallinfo)
+ALIAS(tc_mallinfo, mallinfo)
 
 /*
  * glibc's parameters mean nothing here.  They are accepted as glibc does, with the same
@@ -104,6 +105,7 @@ EXPORT int mallopt(int param, int value)
 	return param != M_MXFAST || (value >= 0 && value <= mxfast_max);
 }
 ALIAS(__libc_mallopt, mallopt)
+ALIAS(tc_mallopt, mallopt)
 
 /* pad, what glibc leaves at the top of the heap, has no meaning for blocks anywhere. */
 EXPORT int malloc_trim(size_t pad)
@@ -112,29 +114,61 @@ EXPORT int malloc_trim(size_t pad)
 	return shim_trim() > 0;
 }
 
-void stats_write(int fd)
+void stats_text(struct text *t)
 {
 	struct shim_stats s;
-	struct text t;
 
 	shim_stats_read(&s);
-	t.len = 0;
-	text_string(&t, "pageblock " PB_VERSION ", process ");
-	text_number(&t, (uint64_t)getpid(), 0);
-	text_end_line(&t);
+	text_string(t, "pageblock " PB_VERSION ", process ");
+	text_number(t, (uint64_t)getpid(), 0);
+	text_end_line(t);
 #define STAT(field, text)                                                                      \
-	text_number(&t, s.field, 16);                                                          \
-	text_string(&t, " " text);                                                             \
-	text_end_line(&t);
+	text_number(t, s.field, 16);                                                           \
+	text_string(t, " " text);                                                              \
+	text_end_line(t);
 #include "preload/stats.def"
 #undef STAT
+}
+
+void stats_write(int fd)
+{
+	struct text t;
+
+	t.len = 0;
+	stats_text(&t);
 	text_write(&t, fd);
+}
+
+static uint64_t at_most(uint64_t n, uint64_t most)
+{
+	return n < most ? n : most;
+}
+
+/* The counters were not read at one moment: each is held to what it is a part of. */
+struct heap_view stats_view(void)
+{
+	struct shim_stats s;
+	struct heap_view v;
+
+	shim_stats_read(&s);
+	v.active = at_most(s.slab_bytes + s.large_bytes, s.committed_bytes);
+	v.allocated = at_most(s.live_bytes, v.active);
+	v.large = at_most(s.large_bytes, v.allocated);
+	v.dirty =
+		at_most(s.dirty_free_bytes + s.cached_page_bytes, s.committed_bytes - v.active);
+	v.mapped = v.active + v.dirty;
+	v.retained = s.committed_bytes - v.mapped;
+	v.metadata = s.metadata_bytes;
+	v.resident = v.mapped + v.metadata;
+	v.threads = s.nr_heaps > s.nr_ownerless_heaps ? s.nr_heaps - s.nr_ownerless_heaps : 0;
+	return v;
 }
 
 EXPORT void malloc_stats(void)
 {
 	stats_write(STDERR_FILENO);
 }
+ALIAS(tc_malloc_stats, malloc_stats)
 
 /* <name type="type" size="n"/>, with count="nr" too when nr is not NULL. */
 static void xml_total(struct text *t, const char *name, const char *type, const size_t *nr,

@@ -395,6 +395,12 @@ void heap_drain_all(void)
 		heap_settle_all(h);
 }
 
+void heap_flush(void)
+{
+	if (heap_current != &heap_null)
+		heap_settle_all(heap_current);
+}
+
 /* --- fork ----------------------------------------------------------------------------- */
 
 void heap_fork_prepare(void)

@@ -189,6 +189,8 @@ void heap_thread_exit(void);
  * inboxes and page caches, the caller's own all.  What other threads have in their bins
  * and outgoing slots is theirs: at most BIN_BYTES_MAX and BATCH_BYTES_MAX each. */
 void heap_drain_all(void);
+/* The calling thread's own heap alone. */
+void heap_flush(void);
 void heap_check_all(void);
 
 void heap_fork_prepare(void);

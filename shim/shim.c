@@ -203,6 +203,30 @@ void *shim_aligned_alloc(size_t align, size_t size)
 	return p != NULL ? p : no_memory();
 }
 
+bool shim_owns(const void *p)
+{
+	shim_init();
+	return zone_owns(p);
+}
+
+size_t shim_good_size(size_t align, size_t size)
+{
+	if (align > PTRDIFF_MAX || size > PTRDIFF_MAX - align)
+		return 0;
+	if (align <= PAGE_BYTES && size <= MEDIUM_MAX) {
+		unsigned cls = align <= ALIGN_MIN ? class_of(size) : aligned_class(align, size);
+
+		if (cls < NR_CLASSES)
+			return class_info[cls].bytes;
+	}
+	return round_up(size > MEDIUM_MAX ? size : MEDIUM_MAX + 1, PAGE_BYTES);
+}
+
+void shim_thread_flush(void)
+{
+	heap_flush();
+}
+
 void shim_thread_exit(void)
 {
 	heap_thread_exit();
@@ -231,6 +255,9 @@ void shim_stats_read(struct shim_stats *out)
 	out->committed_bytes = core.total_pages * PAGE_BYTES;
 	out->dirty_free_bytes = core.dirty_free_pages * PAGE_BYTES;
 	out->purged_bytes = core.purged_pages * PAGE_BYTES;
+	out->cached_page_bytes = core.pcp_pages * PAGE_BYTES;
+	out->metadata_bytes = out->nr_heaps * HEAP_STRIDE +
+			      core.nr_blocks * (BLOCK_META_BYTES + BLOCK_CLIENT_BYTES);
 }
 
 void shim_check(void)

@@ -10,6 +10,7 @@
 
 #include "core/util.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -56,6 +57,16 @@ void shim_free(void *p);
 /* Bytes that may be written at p; 0 for NULL. */
 size_t shim_usable_size(const void *p);
 
+/* Whether the address is in memory that blocks come from; it need not be in one. */
+bool shim_owns(const void *p);
+
+/* What shim_usable_size() would say of an object of this size and alignment (a power of
+ * two, ALIGN_MIN at least); 0: no object is so large. */
+size_t shim_good_size(size_t align, size_t size);
+
+/* Everything the calling thread caches goes back to where it came from. */
+void shim_thread_flush(void);
+
 /* The calling thread is about to end: gives its heap up. */
 void shim_thread_exit(void);
 
@@ -73,6 +84,8 @@ struct shim_stats {
 	uint64_t purged_bytes;     /* given back since the start */
 	uint64_t nr_heaps;
 	uint64_t nr_ownerless_heaps;
+	uint64_t cached_page_bytes; /* pages in threads' page caches */
+	uint64_t metadata_bytes;    /* the allocator's own, committed for heaps and blocks */
 };
 void shim_stats_read(struct shim_stats *out);
 

@@ -28,6 +28,9 @@ $(TP)/secure: private TEST_LINK = $(BUILD)/libpageblock.so -Wl,-rpath,$(abspath 
 $(TP)/secure: $(BUILD)/libpageblock.so
 $(TP)/lib_first.so: private TEST_LINK = -Wl,-z,initfirst
 $(TP)/static: private TEST_LINK = -static
+# Linked to the library, since libc has not these functions.
+$(TP)/mallctl $(TP)/tcmalloc: private TEST_LINK = $(BUILD)/libpageblock.so -Wl,-rpath,$(abspath $(BUILD))
+$(TP)/mallctl $(TP)/tcmalloc: $(BUILD)/libpageblock.so
 $(TP)/optional: private TEST_INCLUDE = -Ipreload
 
 $(TP)/%: tests/preload/%.c tests/preload.mk
