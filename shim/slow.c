@@ -93,7 +93,7 @@ static NOINLINE struct object *refill(struct heap *h, struct bin *b)
 		lock_acquire(&h->lock, LOCK_HEAP);
 		filled = refill_from_slabs(h, b, hc, true);
 		lock_release(&h->lock, LOCK_HEAP);
-		purge_tick();
+		work_tick();
 	}
 	return filled ? b->head : NULL;
 }
@@ -131,7 +131,7 @@ static NOINLINE void *malloc_any(size_t size)
 	}
 	if (size > MEDIUM_MAX) {
 		p = large_alloc(size, 0, NULL);
-		purge_tick();
+		work_tick();
 	} else {
 		struct bin *b = &h->bins[class_of(size)];
 		struct object *o = b->head != NULL ? b->head : refill(h, b);
@@ -208,7 +208,7 @@ static NOINLINE void free_any(void *p)
 
 	if (owner == NULL) {
 		large_free(p);
-		purge_tick();
+		work_tick();
 		return;
 	}
 	slab_check_start(s, p, "free");
