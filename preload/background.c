@@ -114,12 +114,15 @@ static void close_ends(void)
 
 static bool open_ends(void)
 {
+	bool both = true;
 	int fds[2];
 
 	close_ends();
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) != 0)
 		return false;
-	return end_open(&background.sleeper, fds[0]) & end_open(&work_waker, fds[1]);
+	both &= end_open(&background.sleeper, fds[0]);
+	both &= end_open(&work_waker, fds[1]);
+	return both;
 }
 
 /* Any thread, perhaps under the zone lock. */
