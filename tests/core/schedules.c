@@ -14,6 +14,7 @@
  */
 #include "core/isolate.h"
 #include "core/span.h"
+#include "core/work.h"
 #include "core/zone.h"
 #include "tests/support/fake_os.h"
 #include "tests/support/random.h"
@@ -250,7 +251,7 @@ static void do_purge(struct worker *worker)
 {
 	fake_os.now_ns += 1000;
 	if (below(worker, 2) == 0)
-		purge_tick();
+		work_tick();
 	else
 		nr_purged += purge_all() > 0;
 }
