@@ -103,7 +103,7 @@ $(BUILD)/libpageblock.so: $(LIB_OBJ) preload/exports.map
 # --- tests ----------------------------------------------------------------------------
 # The counts of the fast paths are promised for release builds by gcc; clang's are its own.
 ifeq ($(filter-out 0,$(DEBUG))$(SANITIZE),)
-FAST_PATH := $(if $(is_clang),13 22,13 19)
+FAST_PATH := $(if $(is_clang),13 22 16,13 19 15)
 endif
 CHECKS := check-layers $(if $(FAST_PATH),check-fast-path) check-generated check-man check-core check-shim \
   check-victims check-preload check-programs check-gate

@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -343,4 +344,34 @@ void os_yield(void)
 
 	(void)syscall(SYS_sched_yield);
 	errno = saved;
+}
+
+/* The kernel looks at the word for us: a time that has passed, or a value that is another. */
+bool os_readable(const void *addr)
+{
+	const struct timespec no_time = { 0, 0 };
+	int saved = errno;
+	long err = syscall(SYS_futex, (uintptr_t)addr & ~(uintptr_t)3,
+			   FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, &no_time, NULL, 0);
+	bool readable = err == 0 || errno != EFAULT;
+
+	errno = saved;
+	return readable;
+}
+
+bool os_patch(void *at, const void *bytes, size_t nr_bytes)
+{
+	int saved = errno;
+	size_t page = os_page_bytes();
+	uintptr_t from = round_down((uintptr_t)at, page);
+	size_t span = round_up((uintptr_t)at + nr_bytes, page) - from;
+	bool ok = mprotect((void *)from, span, PROT_READ | PROT_WRITE | PROT_EXEC) == 0;
+
+	if (ok) {
+		memcpy(at, bytes, nr_bytes);
+		/* A failure leaves it writable, and nothing more. */
+		(void)mprotect((void *)from, span, PROT_READ | PROT_EXEC);
+	}
+	errno = saved;
+	return ok;
 }

@@ -18,6 +18,7 @@
 #define _GNU_SOURCE
 #include "preload/dlopen.h"
 #include "preload/export.h"
+#include "preload/sited.h"
 #include "preload/text.h"
 #include "shim/fast.h"
 #include "shim/shim.h"
@@ -483,3 +484,30 @@ ALIAS(tc_delete_sized_aligned, _ZdlPvmSt11align_val_t)
 ALIAS(tc_deletearray_sized_aligned, _ZdaPvmSt11align_val_t)
 ALIAS(tc_delete_aligned_nothrow, _ZdlPvSt11align_val_tRKSt9nothrow_t)
 ALIAS(tc_deletearray_aligned_nothrow, _ZdaPvSt11align_val_tRKSt9nothrow_t)
+
+/* --- twins by site ------------------------------------------------------------------- */
+
+static NOINLINE void *new_sited_slow(size_t size)
+{
+	void *p = sites_malloc(size, SITES_CALLER());
+
+	return likely(p != NULL) ? p : new_failed(size, 0);
+}
+
+static void *new_sited(size_t size)
+{
+	return fast_malloc_from(SITED_HEAP(), size, new_sited_slow);
+}
+
+static void *new_array_sited(size_t size)
+{
+	if (REPLACED(_Znwm))
+		return _Znwm(size);
+	return fast_malloc_from(SITED_HEAP(), size, new_sited_slow);
+}
+
+const struct sited_twin sited_new_twins[] = {
+	{ (sited_function *)own_Znwm, (sited_function *)new_sited },
+	{ (sited_function *)own_Znam, (sited_function *)new_array_sited },
+	{ NULL, NULL },
+};

@@ -11,6 +11,11 @@
 #define COPY(function) , copy(function)
 #endif
 
+/* A name of an exported function of the same file that no program can replace. */
+#define OWN(function)                                                                          \
+	extern __attribute__((visibility("hidden"))) __typeof__(function) own_##function        \
+		__attribute__((alias(#function) COPY(function)));
+
 /* Exports another name of a function of the same file. */
 #define ALIAS(name, function)                                                                  \
 	extern __typeof__(function) name;                                                      \

@@ -4,6 +4,7 @@
  */
 #define _GNU_SOURCE
 #include "preload/export.h"
+#include "preload/sited.h"
 #include "shim/fast.h"
 #include "shim/shim.h"
 
@@ -11,6 +12,7 @@
 #include <malloc.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/auxv.h>
 
 /* Not in the headers of this glibc. */
@@ -154,3 +156,41 @@ EXPORT size_t malloc_usable_size(void *p)
 }
 ALIAS(tc_malloc_size, malloc_usable_size)
 ALIAS(malloc_size, malloc_usable_size)
+
+
+/* --- twins by site ------------------------------------------------------------------- */
+
+static void *malloc_sited(size_t size)
+{
+	return fast_malloc_from(SITED_HEAP(), size, sited_slow);
+}
+
+static void *calloc_sited(size_t nr, size_t size)
+{
+	size_t nr_bytes;
+	void *p;
+
+	if (unlikely(__builtin_mul_overflow(nr, size, &nr_bytes)) || nr_bytes > MEDIUM_MAX)
+		return shim_calloc(nr, size);
+	p = sites_malloc(nr_bytes, SITES_CALLER());
+	return p == NULL ? NULL : memset(p, 0, nr_bytes);
+}
+
+/* What moves stays in its place: see shim_realloc(). */
+static void *realloc_sited(void *p, size_t size)
+{
+	if (p == NULL && size <= MEDIUM_MAX)
+		return sites_malloc(size, SITES_CALLER());
+	return shim_realloc(p, size);
+}
+
+OWN(malloc)
+OWN(calloc)
+OWN(realloc)
+
+const struct sited_twin sited_malloc_twins[] = {
+	{ (sited_function *)own_malloc, (sited_function *)malloc_sited },
+	{ (sited_function *)own_calloc, (sited_function *)calloc_sited },
+	{ (sited_function *)own_realloc, (sited_function *)realloc_sited },
+	{ NULL, NULL },
+};

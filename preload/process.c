@@ -8,8 +8,8 @@
  * works without it, and the key is made by whoever comes first.
  */
 #define _GNU_SOURCE
-#include "preload/background.h"
 #include "preload/config.h"
+#include "preload/sited.h"
 #include "preload/stats.h"
 #include "shim/shim.h"
 
@@ -91,13 +91,20 @@ __attribute__((destructor)) static void end(void)
 		stats_write(kept_fd);
 }
 
-/* --- start ---------------------------------------------------------------------- */
+/* --- sites --- */
 
-static void fork_child(void)
+static void start_sites(void)
 {
-	shim_fork_child();
-	background_fork_child();
+	static const char line[] = "pageblock: lifetime:auto cannot be had: the library's text "
+				   "may not be written to\n";
+
+	if (sited_start())
+		sites_init(config_value(OPT_lifetime_from));
+	else
+		(void)!write(STDERR_FILENO, line, sizeof(line) - 1);
 }
+
+/* --- start ---------------------------------------------------------------------- */
 
 __attribute__((constructor)) static void start(int argc, char **argv, char **envp)
 {
@@ -106,8 +113,9 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	config_set_environment(envp);
 	shim_init();
 	pthread_once(&thread_key_once, make_thread_key);
-	(void)pthread_atfork(shim_fork_prepare, shim_fork_parent, fork_child);
-	background_init();
+	(void)pthread_atfork(shim_fork_prepare, shim_fork_parent, shim_fork_child);
 	if (config_value(OPT_stats_print))
 		keep_stderr();
+	if (config_value(OPT_lifetime) == LIFETIME_AUTO)
+		start_sites();
 }

@@ -8,6 +8,7 @@
 
 #include "shim/arena.h"
 #include "shim/heap.h"
+#include "shim/sites.h"
 #include "shim/slow.h"
 
 /*
@@ -65,11 +66,9 @@
 	goto label
 #endif
 
-/* slow: what is left by a jump when the thread has nothing at hand. */
-static ALWAYS_INLINE void *fast_malloc_or(size_t size, void *(*slow)(size_t))
+/* From a heap of the thread's; slow: what is left by a jump when it has nothing at hand. */
+static ALWAYS_INLINE void *fast_malloc_from(struct heap *h, size_t size, void *(*slow)(size_t))
 {
-	struct heap *h = heap_current;
-
 	if (unlikely(size > SMALL_MAX))
 		return slow(size);
 
@@ -92,6 +91,11 @@ static ALWAYS_INLINE void *fast_malloc_or(size_t size, void *(*slow)(size_t))
 	BIN->room++;
 #undef BIN
 	return o;
+}
+
+static ALWAYS_INLINE void *fast_malloc_or(size_t size, void *(*slow)(size_t))
+{
+	return fast_malloc_from(heap_current, size, slow);
 }
 
 static ALWAYS_INLINE void *fast_malloc(size_t size)

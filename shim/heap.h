@@ -168,6 +168,21 @@ static inline struct heap *heap_enter(void)
 	return likely(heap_current != &heap_null) ? heap_current : heap_attach(PLACE_ANY);
 }
 
+/* The same for a place; a thread on its way out, or one that gets none, uses what it has. */
+static inline struct heap *heap_enter_at(unsigned place)
+{
+	struct heap *h = heap_now[place];
+
+	if (likely(h != &heap_null)) {
+		if (unlikely(heap_is_asked(h)))
+			heap_answer();
+		return h;
+	}
+	h = place == PLACE_ANY || heap_thread_state == THREAD_EXITING ? NULL
+								      : heap_attach(place);
+	return h != NULL ? h : heap_enter();
+}
+
 /* Ends an operation that began with heap_enter(). */
 static inline void heap_leave(struct heap *h)
 {

@@ -65,10 +65,19 @@ bool limits_many_threads(void)
 	return atomic_load_explicit(&cache_shift, memory_order_relaxed) > 0;
 }
 
+/* Relaxed: a policy. */
+static _Atomic uint32_t threads;
+
+uint32_t limits_threads(void)
+{
+	return atomic_load_explicit(&threads, memory_order_relaxed);
+}
+
 void limits_set(uint32_t nr_threads)
 {
 	uint32_t full = nr_threads / CACHE_FULL_THREADS;
 
+	atomic_store_explicit(&threads, nr_threads, memory_order_relaxed);
 	atomic_store_explicit(&cache_shift, (uint8_t)(full <= 1 ? 0 : log2_ceil(full)),
 			      memory_order_relaxed);
 }

@@ -18,6 +18,8 @@ uint32_t limits_first(unsigned cls);
 uint32_t limits_moved(uint32_t n);
 /* Whether there are so many that a slab of each class for each of them is much. */
 bool limits_many_threads(void);
+/* As last set. */
+uint32_t limits_threads(void);
 /* The number of heaps with threads has changed. */
 void limits_set(uint32_t nr_threads);
 

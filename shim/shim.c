@@ -7,6 +7,7 @@
 #include "shim/fast.h"
 #include "shim/inspect.h"
 #include "shim/large.h"
+#include "shim/sites.h"
 #include "shim/slab.h"
 #include "shim/suspect.h"
 
@@ -90,7 +91,7 @@ void *shim_calloc(size_t nr, size_t size)
 		if (p == NULL)
 			return NULL;
 	}
-	work_tick();
+	purge_tick();
 	return zeroed ? p : memset(p, 0, bytes);
 }
 
@@ -125,9 +126,20 @@ size_t shim_usable_size(const void *p)
 	return p == NULL ? 0 : usable(p, "malloc_usable_size");
 }
 
+/* In the place where it is: who grows a block goes on using it as before. */
+static void *alloc_beside(const void *p, size_t old_bytes, size_t size)
+{
+	unsigned place = PLACE_ANY;
+
+	if (likely(!sites_are_on()) || old_bytes > MEDIUM_MAX)
+		return fast_malloc(size);
+	place = slab_heap(slab_of(p))->place;
+	return slow_malloc_at(size, place, NULL);
+}
+
 static void *move(void *p, size_t old_bytes, size_t size)
 {
-	void *to = fast_malloc(size);
+	void *to = alloc_beside(p, old_bytes, size);
 
 	if (unlikely(to == NULL))
 		return NULL;
@@ -150,7 +162,7 @@ void *shim_realloc(void *p, size_t size)
 	if (old_bytes > MEDIUM_MAX && size > MEDIUM_MAX) {
 		void *to = large_realloc(p, size);
 
-		work_tick();
+		purge_tick();
 		return to != NULL ? to : move(p, old_bytes, size);
 	}
 	/* Stays unless more than half would be lost. */
@@ -195,7 +207,7 @@ void *shim_aligned_alloc(size_t align, size_t size)
 	/* A page run is told from an object by its length as well: see shim_realloc(). */
 	void *p = large_alloc(size > MEDIUM_MAX ? size : MEDIUM_MAX + 1, align_order, NULL);
 
-	work_tick();
+	purge_tick();
 	if (unlikely(p == NULL)) {
 		shim_trim();
 		p = large_alloc(size > MEDIUM_MAX ? size : MEDIUM_MAX + 1, align_order, NULL);
@@ -270,6 +282,7 @@ void shim_check(void)
 void shim_fork_prepare(void)
 {
 	shim_init();
+	sites_fork_prepare();
 	heap_fork_prepare();
 	core_fork_prepare();
 }
@@ -278,10 +291,12 @@ void shim_fork_parent(void)
 {
 	core_fork_parent();
 	heap_fork_parent();
+	sites_fork_parent();
 }
 
 void shim_fork_child(void)
 {
 	core_fork_child();
 	heap_fork_child();
+	sites_fork_child();
 }

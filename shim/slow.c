@@ -10,6 +10,7 @@
 #include "shim/limits.h"
 #include "shim/remote.h"
 #include "shim/settle.h"
+#include "shim/sites.h"
 #include "shim/slabs.h"
 #include "shim/suspect.h"
 
@@ -51,8 +52,8 @@ static bool refill_from_inboxes(struct heap *h, const struct bin *b)
 	return b->head != NULL;
 }
 
-static bool refill_from_slabs(struct heap *h, struct bin *b, struct heap_class *hc,
-			      bool may_make)
+static unsigned refill_from_slabs(struct heap *h, struct bin *b, struct heap_class *hc,
+				  bool may_make)
 {
 	struct object *head = NULL, **link = &head, *tail;
 	unsigned taken = 0, want = hc->batch;
@@ -71,31 +72,36 @@ static bool refill_from_slabs(struct heap *h, struct bin *b, struct heap_class *
 		slabs_update(hc, s);
 	}
 	if (taken == 0)
-		return false;
+		return 0;
 	b->head = head;
 	settle_set_length(b, taken);
 	want = limits_batch(b->cls);
 	hc->batch = (uint16_t)(hc->batch * 2u < want ? hc->batch * 2u : want);
-	return true;
+	return taken;
 }
 
-static NOINLINE struct object *refill(struct heap *h, struct bin *b)
+/* For a caller, which may be NULL. */
+static NOINLINE struct object *refill(struct heap *h, struct bin *b,
+				      const struct sites_caller *caller)
 {
 	struct heap_class *hc = &h->classes[b->cls];
-	bool filled;
+	unsigned taken = 0;
 
 	b->ran_dry = true;
 	lock_acquire(&h->lock, LOCK_HEAP);
-	filled = refill_from_inboxes(h, b) || refill_from_slabs(h, b, hc, false);
+	if (!refill_from_inboxes(h, b))
+		taken = refill_from_slabs(h, b, hc, false);
 	lock_release(&h->lock, LOCK_HEAP);
-	if (!filled) {
+	if (b->head == NULL) {
 		heap_adopt_slab(h, b->cls);
 		lock_acquire(&h->lock, LOCK_HEAP);
-		filled = refill_from_slabs(h, b, hc, true);
+		taken = refill_from_slabs(h, b, hc, true);
 		lock_release(&h->lock, LOCK_HEAP);
-		work_tick();
+		purge_tick();
 	}
-	return filled ? b->head : NULL;
+	if (caller != NULL && taken > 0)
+		sites_note(caller, b->cls, taken * class_info[b->cls].bytes);
+	return b->head;
 }
 
 static inline void *pop(struct bin *b, struct object *o)
@@ -115,14 +121,15 @@ static COLD void *malloc_again(struct heap *h, size_t size)
 	if (size > MEDIUM_MAX)
 		return large_alloc(size, 0, NULL);
 
-	struct object *o = refill(h, &h->bins[class_of(size)]);
+	struct object *o = refill(h, &h->bins[class_of(size)], NULL);
 
 	return o == NULL ? NULL : pop(&h->bins[class_of(size)], o);
 }
 
-static NOINLINE void *malloc_any(size_t size)
+static NOINLINE void *malloc_any(size_t size, unsigned place,
+				 const struct sites_caller *caller)
 {
-	struct heap *h = heap_enter();
+	struct heap *h = heap_enter_at(place);
 	void *p = NULL;
 
 	if (unlikely(h == NULL)) {
@@ -131,10 +138,10 @@ static NOINLINE void *malloc_any(size_t size)
 	}
 	if (size > MEDIUM_MAX) {
 		p = large_alloc(size, 0, NULL);
-		work_tick();
+		purge_tick();
 	} else {
 		struct bin *b = &h->bins[class_of(size)];
-		struct object *o = b->head != NULL ? b->head : refill(h, b);
+		struct object *o = b->head != NULL ? b->head : refill(h, b, caller);
 
 		if (likely(o != NULL))
 			p = pop(b, o);
@@ -159,7 +166,20 @@ void *slow_malloc(size_t size)
 		if (likely(o != NULL && !heap_is_asked(h)))
 			return pop(b, o);
 	}
-	return malloc_any(size);
+	return malloc_any(size, PLACE_ANY, NULL);
+}
+
+void *slow_malloc_at(size_t size, unsigned place, const struct sites_caller *caller)
+{
+	if (likely(size <= MEDIUM_MAX)) {
+		struct heap *h = heap_now[place];
+		struct bin *b = &h->bins[class_of(size)];
+		struct object *o = b->head;
+
+		if (likely(o != NULL && !heap_is_asked(h)))
+			return pop(b, o);
+	}
+	return malloc_any(size, place, caller);
 }
 
 /* --- free --------------------------------------------------------------------------- */
@@ -208,7 +228,7 @@ static NOINLINE void free_any(void *p)
 
 	if (owner == NULL) {
 		large_free(p);
-		work_tick();
+		purge_tick();
 		return;
 	}
 	slab_check_start(s, p, "free");

@@ -3,7 +3,8 @@
  *
  *   random    2 threads build MIB of blocks of 16 to 2,048 bytes, free 90 % at random
  *   tenth     the same, but every tenth block stays and all others go
- *   scope     the same, and the tenth block is allocated within pb_lifetime_push(), where
+ *   site      as tenth, and the tenth block comes from its own place in the code
+ *   scope     as tenth, and the tenth block is allocated within pb_lifetime_push(), where
  *             the library under test has it
  *   large     as random, with blocks of 4 KiB to 4 MiB
  *   pair      one thread allocates, another keeps MIB / 4 of them and frees, 90 % at last
@@ -57,8 +58,8 @@ struct item {
 	uint32_t mark;
 };
 
-enum case_kind { RANDOM, TENTH, SCOPE, LARGE, PAIR, THREADS, SAWTOOTH, NR_CASES };
-static const char *const case_names[NR_CASES] = {"random", "tenth",   "scope",   "large",
+enum case_kind { RANDOM, TENTH, SITE, SCOPE, LARGE, PAIR, THREADS, SAWTOOTH, NR_CASES };
+static const char *const case_names[NR_CASES] = {"random", "tenth",   "site",    "scope", "large",
 						 "pair",   "threads", "sawtooth"};
 static enum case_kind kind;
 
@@ -108,16 +109,25 @@ static size_t next_size(struct random *random)
 			     : random_log_uniform(random, 4, 11);
 }
 
-static struct item *item_new(size_t size_bytes)
+static struct item *item_init(struct item *item, size_t size_bytes)
 {
-	struct item *item = malloc(size_bytes);
-
 	if (!item)
 		fail("out of memory");
 	memset(item, 0x5a, size_bytes);
 	item->size_bytes = (uint32_t)size_bytes;
 	item->mark = (uint32_t)((uintptr_t)item >> 4) ^ item->size_bytes;
 	return item;
+}
+
+/* Never inlined: one place in the code each. */
+__attribute__((noinline)) static struct item *item_new(size_t size_bytes)
+{
+	return item_init(malloc(size_bytes), size_bytes);
+}
+
+__attribute__((noinline)) static struct item *item_new_apart(size_t size_bytes)
+{
+	return item_init(malloc(size_bytes), size_bytes);
 }
 
 static void item_check(const struct item *item)
@@ -179,7 +189,7 @@ static struct heap_of_items build(struct random *random, size_t want_bytes)
 		size = next_size(random);
 		if (scoped)
 			pb_lifetime_push(PB_LONG_LIVED);
-		item = item_new(size);
+		item = kind == SITE && stays ? item_new_apart(size) : item_new(size);
 		if (scoped)
 			pb_lifetime_pop();
 		items.table[items.nr++] = item;
@@ -207,7 +217,7 @@ static void shuffle(struct item **table, size_t nr, struct random *random)
 /* Who stays is at the front, and the others are in random order. */
 static void choose(struct heap_of_items *items, struct random *random)
 {
-	if (kind == TENTH || kind == SCOPE) {
+	if (kind == TENTH || kind == SITE || kind == SCOPE) {
 		for (size_t i = 0; i < items->nr_kept; i++)
 			swap_items(&items->table[i], &items->table[i * KEEP]);
 		shuffle(items->table + items->nr_kept, items->nr - items->nr_kept, random);

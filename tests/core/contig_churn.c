@@ -173,7 +173,7 @@ static void *work(void *arg)
 			give(worker, run);
 		}
 		(void)pthread_mutex_unlock(&worker->mutex);
-		work_tick();
+		purge_tick();
 	}
 	return NULL;
 }

@@ -1,0 +1,59 @@
+/*
+ * Twins of malloc and operator new that take the site of the call into account.
+ *
+ * With lifetime:off nobody ever gets here.  With lifetime:auto a jump is written over the
+ * first instruction of each original once, at the start, while there is one thread: the
+ * kernel's static calls, patched before anybody calls.  The twins find the heap of the
+ * caller's place by its return address with two loads and one more instruction; the offset
+ * of heap_now[] from the thread pointer, which only the loaded process knows, is written
+ * into them at the same time, as the kernel does with its runtime constants.  So a malloc
+ * costs 3 instructions more than without, the jump included.
+ */
+#ifndef PB_PRELOAD_SITED_H
+#define PB_PRELOAD_SITED_H
+
+#include "shim/fast.h"
+
+#if defined(__x86_64__)
+#define SITED_SUPPORTED 1
+#else
+#define SITED_SUPPORTED 0
+#endif
+
+static ALWAYS_INLINE struct heap *sited_heap(uintptr_t site)
+{
+	/* Relaxed: a stale place is another one. */
+	size_t place = atomic_load_explicit(&sites_place[sites_key(site)], memory_order_relaxed);
+#if SITED_SUPPORTED
+	struct heap *h;
+
+	__asm__("movq %%fs:0x7fffffff(,%1,8), %0\n"
+		"1:\n\t"
+		".pushsection sited_offsets, \"a\"\n\t"
+		".long 1b - 4 - .\n\t"
+		".popsection"
+		: "=r"(h)
+		: "r"(place));
+	return h;
+#else
+	return heap_now[place];
+#endif
+}
+
+#define SITED_HEAP() sited_heap((uintptr_t)__builtin_return_address(0))
+
+/* An original and its twin; the original by a name that nobody can replace. */
+typedef void sited_function(void);
+struct sited_twin {
+	sited_function *original;
+	sited_function *twin;
+};
+extern const struct sited_twin sited_malloc_twins[], sited_new_twins[];
+
+/* malloc's slow path for a twin that jumps here. */
+void *sited_slow(size_t size);
+
+/* Puts the twins in place; false: it cannot be done here, and nothing has changed. */
+bool sited_start(void);
+
+#endif

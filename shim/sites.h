@@ -1,0 +1,100 @@
+/*
+ * Sites: the places in the program that ask for memory, by return address, and which of a
+ * thread's heaps their blocks come from.
+ *
+ * The place of a site is a byte in a table indexed by the low 16 bits of the return
+ * address, so that the fast path finds it with two loads; two sites with the same bits
+ * share a place, which is counted (sites_stats.nr_collisions) and costs no more than not
+ * keeping them apart.  Barrett and Zorn (1993) and Seidl and Zorn (1998) showed that the
+ * site predicts the lifetime; here it decides at first only who shares a page with whom:
+ * blocks of one site have one fate more often than blocks of all.
+ *
+ * What is counted is what a site makes the heap grow, seen whenever a bin has to be
+ * refilled: that costs the fast path nothing, and a site that frees what it asks for
+ * never shows, as it needs no place.  The sites that grow most (Space-Saving: Metwally,
+ * Agrawal, El Abbadi 2005) get a place of their own while there are some and the memory
+ * that keeping apart costs stays under a bound; lifetimes seen later merge the places of
+ * sites that live alike and split those that do not.
+ *
+ * A wrapper, a function through which many sizes come from several callers, is looked
+ * through: its caller's return address lies a fixed distance up the stack, which is found
+ * once and then read.
+ *
+ * Invariants (sites_check): a place other than PLACE_ANY is given to a site only by
+ * sites_note(), under the sites lock; the table's bytes are below NR_PLACES.
+ */
+#ifndef PB_SHIM_SITES_H
+#define PB_SHIM_SITES_H
+
+#include "core/core.h"
+#include "shim/heap.h"
+
+#include <stdint.h>
+
+#define SITES_KEYS 65536u
+/* No thread ever has a heap here: its sites are looked at one by one in the slow path. */
+#define PLACE_WRAPPED (NR_PLACES - 1)
+
+/* Written under the sites lock, read by anybody: a stale answer is another place. */
+extern _Atomic uint8_t sites_place[SITES_KEYS] __attribute__((visibility("hidden")));
+
+static ALWAYS_INLINE size_t sites_key(uintptr_t site)
+{
+	return (uint16_t)site;
+}
+
+/* Where a call came from: its return address and the caller's stack at the call. */
+struct sites_caller {
+	uintptr_t site;
+	const uintptr_t *stack;
+	unsigned depth; /* wrappers looked through */
+};
+
+/* In a function that keeps a frame pointer, as everyone does that asks for its frame. */
+#define SITES_CALLER()                                                                         \
+	((struct sites_caller){                                                                \
+		(uintptr_t)__builtin_return_address(0),                                        \
+		(const uintptr_t *)__builtin_frame_address(0) + 2,                             \
+		0,                                                                             \
+	})
+
+/* From how many bytes in use on sites are kept apart; sets everything up. */
+void sites_init(size_t from_bytes);
+bool sites_are_on(void);
+
+/* malloc for sizes of at most MEDIUM_MAX and more, by the caller's place. */
+void *sites_malloc(size_t size, struct sites_caller caller);
+
+/* A refill for the site: so many bytes of the class have left their slabs. */
+void sites_note(const struct sites_caller *caller, unsigned cls, size_t nr_bytes);
+
+/* --- views -------------------------------------------------------------------------- */
+
+enum sites_lifetime { SITES_UNKNOWN, SITES_SHORT, SITES_LONG };
+
+struct sites_place_view {
+	uint64_t allocated_bytes; /* by refills, since it was given out */
+	uint64_t live_bytes;      /* at the last look */
+	uint32_t nr_sites;
+	uint32_t survival_percent; /* of what was allocated lately, what stayed */
+	uint32_t nr_looks;
+	enum sites_lifetime lifetime;
+};
+
+struct sites_stats {
+	uint64_t clock_bytes; /* refilled since the start: the allocation clock */
+	uint64_t nr_collisions;
+	uint64_t nr_replaced; /* sites forgotten for others */
+	uint32_t nr_sites;
+	uint32_t nr_places; /* given out */
+	uint32_t nr_wrappers;
+	uint32_t nr_merges, nr_splits;
+	struct sites_place_view place[NR_PLACES];
+};
+void sites_stats_read(struct sites_stats *out);
+
+void sites_fork_prepare(void);
+void sites_fork_parent(void);
+void sites_fork_child(void);
+
+#endif

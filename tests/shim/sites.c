@@ -1,0 +1,283 @@
+/* Sites: who gets a place of its own, and that nobody else pays for it. */
+#include "shim/sites.h"
+
+#include "shim/slab.h"
+#include "tests/shim/support.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#define FROM_BYTES ((size_t)4 << 20)
+#define BLOCKS_MAX 400000u
+static void *blocks[BLOCKS_MAX];
+
+static const uintptr_t no_stack[64];
+
+static struct sites_stats sites_now(void)
+{
+	struct sites_stats stats;
+
+	sites_stats_read(&stats);
+	return stats;
+}
+
+/* A block for a made-up return address; no stack to look through. */
+static void *alloc_at(uintptr_t site, size_t size)
+{
+	void *p = sites_malloc(size, (struct sites_caller){site, no_stack, 0});
+
+	EXPECT(p != NULL, "no memory");
+	return p;
+}
+
+static unsigned place_of(const void *p)
+{
+	return slab_heap(slab_of(p))->place;
+}
+
+static void start(void)
+{
+	shim_free(shim_malloc(1));
+	sites_init(FROM_BYTES);
+}
+
+/* Grows by nr_bytes of blocks of one size, every tenth of them from another site. */
+static unsigned grow(size_t nr_bytes, size_t size, uintptr_t most, uintptr_t tenth)
+{
+	unsigned nr = (unsigned)(nr_bytes / size);
+
+	EXPECT(nr <= BLOCKS_MAX, "%u blocks", nr);
+	for (unsigned i = 0; i < nr; i++)
+		blocks[i] = alloc_at(i % 10 == 0 ? tenth : most, size);
+	return nr;
+}
+
+Test(sites, nothing_is_kept_apart_in_a_small_heap, .timeout = TIME_BOUND_S)
+{
+	unsigned nr;
+
+	start();
+	nr = grow(FROM_BYTES - (1 << 20), 128, 0x401000, 0x402000);
+	for (unsigned i = 0; i < nr; i++) {
+		EXPECT(place_of(blocks[i]) == PLACE_ANY, "block %u is in place %u", i,
+		       place_of(blocks[i]));
+		shim_free(blocks[i]);
+	}
+	EXPECT(sites_now().nr_places == 0, "%u places", sites_now().nr_places);
+	expect_nothing_kept();
+}
+
+/* The survivors of one site do not share a page with what the other leaves. */
+Test(sites, two_sites_part, .timeout = TIME_BOUND_S)
+{
+	unsigned nr, apart = 0;
+	unsigned place;
+
+	start();
+	nr = grow(4 * FROM_BYTES, 128, 0x401000, 0x402000);
+	place = place_of(blocks[nr - nr % 10 - 10]);
+	EXPECT(place != PLACE_ANY, "the tenth has no place");
+	for (unsigned i = nr / 2; i < nr; i++)
+		apart += (place_of(blocks[i]) == place) == (i % 10 == 0);
+	EXPECT(apart == nr - nr / 2, "%u of %u blocks are where they belong", apart,
+	       nr - nr / 2);
+	for (unsigned i = 0; i < nr; i++)
+		shim_free(blocks[i]);
+	expect_nothing_kept();
+}
+
+/* What keeping apart may cost is bounded: many classes in a heap that has just begun. */
+Test(sites, many_classes_wait_for_a_larger_heap, .timeout = TIME_BOUND_S)
+{
+	size_t bytes = 0;
+	unsigned nr = 0;
+
+	start();
+	for (; bytes < 2 * FROM_BYTES; nr++) {
+		size_t size = 1 + nr * 769u % SMALL_MAX;
+
+		blocks[nr] = alloc_at(nr % 10 == 0 ? 0x401000 : 0x402000, size);
+		bytes += size;
+	}
+	EXPECT(sites_now().nr_places == 0, "%u places at %zu bytes", sites_now().nr_places,
+	       bytes);
+	while (nr > 0)
+		shim_free(blocks[--nr]);
+	expect_nothing_kept();
+}
+
+/* Twice as many heavy sites as places, all of them short lived: they share. */
+Test(sites, places_of_sites_that_live_alike_are_merged, .timeout = TIME_BOUND_S)
+{
+	struct sites_stats stats;
+
+	start();
+	for (unsigned i = 0; i < 40000; i++)
+		blocks[i] = alloc_at(0x300000, 1024);
+	for (unsigned round = 0; round < 40 / SLOWNESS + 20; round++) {
+		for (unsigned i = 40000; i < 70000; i++)
+			blocks[i] = alloc_at(0x400000 + (i / 100 % 28) * 0x1004, 512);
+		for (unsigned i = 40000; i < 70000; i++)
+			shim_free(blocks[i]);
+	}
+	stats = sites_now();
+	EXPECT(stats.nr_merges > 0, "no places were merged");
+	EXPECT(stats.nr_places < PLACE_WRAPPED, "%u places", stats.nr_places);
+	for (unsigned i = 0; i < 40000; i++)
+		shim_free(blocks[i]);
+	expect_nothing_kept();
+}
+
+/* --- against it ------------------------------------------------------------------------ */
+
+Test(sites, ten_thousand_sites, .timeout = TIME_BOUND_S)
+{
+	struct sites_stats stats;
+	unsigned nr = BLOCKS_MAX / SLOWNESS;
+
+	start();
+	for (unsigned i = 0; i < nr; i++)
+		blocks[i] = alloc_at(0x400000 + i * 7919u % 10000 * 16, 16 + i % 256);
+	stats = sites_now();
+	EXPECT(stats.nr_sites <= 256, "%u sites are known", stats.nr_sites);
+	EXPECT(stats.nr_replaced > 0, "none was forgotten");
+	EXPECT(stats.nr_places <= 2, "%u places for sites that are all alike", stats.nr_places);
+	shim_check();
+	while (nr > 0)
+		shim_free(blocks[--nr]);
+	expect_nothing_kept();
+}
+
+/* Return addresses that agree in their low bits: said, and nothing breaks. */
+Test(sites, collisions_are_counted, .timeout = TIME_BOUND_S)
+{
+	unsigned nr;
+
+	start();
+	nr = grow(4 * FROM_BYTES, 128, 0x401000, 0x402000);
+	for (unsigned i = 0; i < 1000; i++)
+		shim_free(alloc_at(0x7f0000002000, 100 + i));
+	for (unsigned i = 0; i < 1000; i++)
+		blocks[nr + i] = alloc_at(0x7f0000002000, 1000);
+	EXPECT(sites_now().nr_collisions > 0, "none was seen");
+	for (unsigned i = 0; i < nr + 1000; i++)
+		shim_free(blocks[i]);
+	expect_nothing_kept();
+}
+
+Test(sites, a_site_that_alternates_and_phases_that_change, .timeout = TIME_BOUND_S)
+{
+	struct rng rng = {seed_begin("sites/a_site_that_alternates_and_phases_that_change",
+				     nr_ops_of(200))};
+	uint64_t nr_rounds = nr_ops_of(200);
+
+	start();
+	for (uint64_t round = 0; round < nr_rounds; round++) {
+		uintptr_t base = 0x400000 + rng_below(&rng, 64) * 0x1010;
+
+		for (unsigned i = 0; i < 2000; i++) {
+			size_t k = rng_below(&rng, BLOCKS_MAX / 8);
+
+			shim_free(blocks[k]);
+			blocks[k] = rng_below(&rng, 3) == 0
+					    ? NULL
+					    : alloc_at(base + rng_below(&rng, 3) * 16,
+						       1 + rng_size(&rng, 4000));
+		}
+		if (round % 32 == 0)
+			shim_check();
+	}
+	for (unsigned k = 0; k < BLOCKS_MAX / 8; k++)
+		shim_free(blocks[k]);
+	expect_nothing_kept();
+}
+
+static void fork_and_go_on(void *unused)
+{
+	unsigned nr;
+
+	(void)unused;
+	nr = grow(4 * FROM_BYTES, 144, 0x401000, 0x402000);
+	shim_check();
+	while (nr > 0)
+		shim_free(blocks[--nr]);
+	_exit(sites_now().nr_places == 0);
+}
+
+#if !UNDER_TSAN
+Test(sites, fork_in_the_middle, .timeout = TIME_BOUND_S)
+{
+	unsigned nr;
+	int status;
+
+	pthread_atfork(shim_fork_prepare, shim_fork_parent, shim_fork_child);
+	start();
+	nr = grow(4 * FROM_BYTES, 128, 0x401000, 0x402000);
+	status = run_in_child(fork_and_go_on, NULL);
+	EXPECT(status == 0, "the child: %d", status);
+	while (nr > 0)
+		shim_free(blocks[--nr]);
+	expect_nothing_kept();
+}
+#endif
+
+/* --- wrappers -------------------------------------------------------------------------- */
+
+/* A wrapper with a frame of its own, as programs have them. */
+static NOINLINE void *xmalloc(size_t size)
+{
+	volatile size_t kept = size;
+	void *p = sites_malloc(size, SITES_CALLER());
+
+	EXPECT(p != NULL && kept == size, "no memory");
+	return p;
+}
+
+/* What is between the wrapper and whoever asks. */
+static NOINLINE void *wrap(size_t size)
+{
+	volatile char frame[24];
+	void *p;
+
+	frame[0] = (char)size;
+	p = xmalloc(size);
+	EXPECT(frame[0] == (char)size, "frame");
+	return p;
+}
+
+static NOINLINE void *ask_short(size_t size)
+{
+	char *p = wrap(size);
+
+	*p = 1;
+	return p;
+}
+
+static NOINLINE void *ask_long(size_t size)
+{
+	char *p = wrap(size);
+
+	*p = 2;
+	return p;
+}
+
+Test(sites, a_wrapper_is_looked_through, .timeout = TIME_BOUND_S)
+{
+	unsigned nr = 300000, half = nr / 2, wrong = 0;
+	unsigned place;
+
+	start();
+	for (unsigned i = 0; i < nr; i++) {
+		size_t size = 16 * (1 + i * 7u % 12);
+
+		blocks[i] = i % 10 == 0 ? ask_long(size) : ask_short(size);
+	}
+	EXPECT(sites_now().nr_wrappers == 1, "%u wrappers", sites_now().nr_wrappers);
+	place = place_of(blocks[nr - 10]);
+	for (unsigned i = half; i < nr; i++)
+		wrong += (place_of(blocks[i]) == place) != (i % 10 == 0);
+	EXPECT(wrong < half / 50, "%u of %u blocks are in the wrong place", wrong, half);
+	while (nr > 0)
+		shim_free(blocks[--nr]);
+	expect_nothing_kept();
+}
