@@ -370,9 +370,10 @@ int contig_alloc_range(pfn_t pfn, size_t nr_pages, unsigned flags, uint64_t dead
 		return err;
 	if (hard)
 		pcp_disable();
-	do
-		err = try_window(pfn, nr_pages, hard, deadline_ns);
-	while (hard && err == -EBUSY && !is_late(deadline_ns));
+	/* Busy with somebody else's isolation, perhaps: that may end. */
+	while ((err = try_window(pfn, nr_pages, hard, deadline_ns)) == -EBUSY && hard &&
+	       !is_late(deadline_ns))
+		os_yield();
 	if (hard)
 		pcp_enable();
 	if (err == -EBUSY)

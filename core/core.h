@@ -12,6 +12,7 @@
 #include "core/config.h"
 #include "core/pause.h"
 #include "core/util.h"
+#include "core/work.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -183,7 +184,7 @@ struct core_config {
 	int (*vacate)(pfn_t pfn, size_t nr_pages, uint64_t deadline_ns);
 	/* Address space of the first span; 0: 16 times the memory, at least 64 GiB. */
 	size_t reserve_bytes;
-	/* How long a wholly free block stays resident; 0: until the next purge_tick(). */
+	/* How long a wholly free block stays resident; 0: until the next work_tick(). */
 	uint64_t decay_ns;
 	/* From how many committed bytes on new chunks ask for huge pages; SIZE_MAX: never. */
 	size_t thp_from_bytes;
@@ -349,10 +350,10 @@ size_t online_pages(size_t nr_pages);
 /* --- giving back ------------------------------------------------------------- */
 
 /*
- * Purges wholly free blocks that have been idle for longer than the decay, at most
- * a few for each call.  Cheap when there is nothing to do.  Call without locks.
+ * Wholly free blocks that have been idle for longer than the decay are given back by
+ * work_tick(), a few at a time, or by the background thread: see core/work.h.
  */
-void purge_tick(void);
+
 /* Purges every free dirty page, whole blocks first; returns the bytes given back. */
 size_t purge_all(void);
 

@@ -68,6 +68,7 @@ void inspect_core(void)
 {
 	inspect_describe(core_items, sizeof(core_items) / sizeof(core_items[0]));
 	inspect_show("zone", &zone, sizeof(zone));
+	inspect_show("waker", &work_waker, sizeof(work_waker));
 	inspect_show("spans", span_at(0), SPANS_MAX * sizeof(struct span));
 	pcp_inspect();
 }

@@ -15,9 +15,10 @@
  */
 #include "core/index.h"
 #include "core/span.h"
+#include "core/work.h"
 #include "core/zone.h"
 
-/* Blocks for one purge_tick(): bounds how long it takes. */
+/* Blocks for one slice: bounds how long it takes. */
 #define BATCH_BLOCKS PURGE_BATCH_BLOCKS
 /* Free dirty memory that may wait for its decay: this much and half of what is allocated. */
 #define WAITING_PAGES ((uint64_t)16384)
@@ -33,23 +34,44 @@ static uint64_t due_ns(const struct pageblock *block)
 /* The last madvise failed: tried again when a decay has passed. Under the zone lock. */
 static bool refused;
 
-/* Whether so much waits that the oldest goes at once: a peak's memory is not kept whole. */
+/* More waited than may: the background thread is bringing it down. */
+static bool above_mark;
+
+/*
+ * Whether so much waits that the oldest goes at once: a peak's memory is not kept whole.
+ * As kswapd does, the background thread goes on until there is some room again, so that it is
+ * not woken for each block.
+ */
 static bool too_much_waits(void)
 {
-	return !refused && zone.dirty_free_pages > WAITING_PAGES + zone.taken_pages / 2;
+	uint64_t most = WAITING_PAGES + zone.taken_pages / 2;
+
+	if (above_mark && work_has_background())
+		most -= most / 8;
+	above_mark = !refused && zone.dirty_free_pages > most;
+	return above_mark;
+}
+
+static uint64_t purge_run(uint64_t now_ns);
+
+static struct work purge_work = {.run = purge_run};
+
+void purge_init(void)
+{
+	work_add(&purge_work);
+}
+
+void purge_soon(void)
+{
+	work_due(&purge_work, 0);
 }
 
 void zone_idle_locked(struct pageblock *block)
 {
-	uint64_t due;
-
 	if (block->nr_dirty == 0 || pageblock_isolated(block))
 		return;
 	block->idle_since_ns = os_now_ns();
-	due = too_much_waits() ? 0 : due_ns(block);
-	/* Relaxed: written under the zone lock, read without it as a hint. */
-	if (due < atomic_load_explicit(&zone.purge_due_ns, memory_order_relaxed))
-		atomic_store_explicit(&zone.purge_due_ns, due, memory_order_relaxed);
+	work_due(&purge_work, too_much_waits() ? block->idle_since_ns : due_ns(block));
 }
 
 /* --- one batch ------------------------------------------------------------------------------- */
@@ -176,42 +198,27 @@ static struct pageblock *oldest_idle(void)
 	return oldest;
 }
 
-static COLD void purge_due(uint64_t now_ns)
+/* A slice of what is due; when the next is. */
+static COLD uint64_t purge_run(uint64_t now_ns)
 {
 	struct batch batch = {.nr = 0};
 	struct pageblock *oldest;
-	uint64_t due = UINT64_MAX;
+	uint64_t due = WORK_NEVER;
 
 	zone_lock();
 	while ((oldest = oldest_idle()) != NULL) {
 		due = due_ns(oldest);
 		if (due > now_ns && too_much_waits())
-			due = 0;
+			due = now_ns;
 		if (due > now_ns || batch.nr == BATCH_BLOCKS)
 			break;
 		begin_locked(&batch, oldest);
-		due = UINT64_MAX;
+		due = WORK_NEVER;
 	}
-	/* Relaxed: as in zone_idle_locked(). */
-	atomic_store_explicit(&zone.purge_due_ns, due, memory_order_relaxed);
 	zone_unlock();
 	if (batch.nr > 0)
 		(void)purge_whole(&batch);
-}
-
-void purge_tick(void)
-{
-	/* Relaxed: a hint; what is true is found out under the lock. */
-	uint64_t due = atomic_load_explicit(&zone.purge_due_ns, memory_order_relaxed);
-	uint64_t now_ns;
-
-	if (unlikely(inspect_is_asked()))
-		inspect_answer();
-	if (likely(due == UINT64_MAX))
-		return;
-	now_ns = os_now_ns();
-	if (unlikely(now_ns >= due))
-		purge_due(now_ns);
+	return due;
 }
 
 /* --- everything ------------------------------------------------------------------------------------ */
@@ -299,6 +306,22 @@ static size_t purge_partial(struct pageblock *block)
 	nr_bytes = (size_t)(zone.purged_pages - before) * PAGE_BYTES;
 	zone_unlock();
 	return nr_bytes;
+}
+
+/* Somebody who was in the middle of it is not there any more: his pages are free again. */
+void purge_fork_child(void)
+{
+	unsigned nr = zone.purging_pages > 0 ? span_count() : 0;
+
+	zone_lock();
+	for (unsigned i = 0; i < nr; i++) {
+		struct span *span = span_at(i);
+
+		for (size_t k = 0; k < span_committed(span); k++)
+			if (span->blocks[k].nr_purging > 0)
+				end_locked(&span->blocks[k], NULL);
+	}
+	zone_unlock();
 }
 
 size_t purge_all(void)

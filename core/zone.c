@@ -17,6 +17,7 @@
 #include "core/index.h"
 #include "core/isolate.h"
 #include "core/span.h"
+#include "core/work.h"
 
 #include <errno.h>
 
@@ -35,8 +36,7 @@ int core_init(const struct core_config *config)
 
 	CHECK(config->client_bytes % PAGE_BYTES == 0);
 	zone.config = *config;
-	/* Relaxed: nobody else is there yet. */
-	atomic_store_explicit(&zone.purge_due_ns, UINT64_MAX, memory_order_relaxed);
+	purge_init();
 	zone_lock();
 	err = span_init();
 	zone_unlock();
@@ -50,9 +50,9 @@ void core_reconfigure(const struct core_config *config)
 	zone_lock();
 	zone.config.decay_ns = config->decay_ns;
 	zone.config.thp_from_bytes = config->thp_from_bytes;
-	/* Relaxed: a hint; what waits is looked at by the new decay. */
-	atomic_store_explicit(&zone.purge_due_ns, 0, memory_order_relaxed);
 	zone_unlock();
+	/* What waits is looked at by the new decay. */
+	purge_soon();
 }
 
 /* --- one block ------------------------------------------------------------------------ */
@@ -489,5 +489,7 @@ void core_fork_child(void)
 {
 	lock_reset(&zone.lock);
 	pcp_fork_child();
+	work_fork_child();
+	purge_fork_child();
 	isolate_fork_child();
 }

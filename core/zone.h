@@ -8,13 +8,11 @@
 #include "core/pageblock.h"
 
 /*
- * Under the lock, but for purge_due_ns.  What is not here is derived:
+ * Under the lock.  What is not here is derived:
  *   allocated_pages = taken_pages - (what registered pcps say they hold)
  */
 struct zone {
 	struct lock lock;
-	/* When the oldest idle block is due; UINT64_MAX: none is idle. Relaxed: a hint. */
-	_Atomic uint64_t purge_due_ns;
 	uint64_t taken_pages; /* handed out to pcps and to callers */
 	uint64_t free_pages;
 	uint64_t cma_free_pages; /* those of free_pages that are on CMA blocks */
@@ -92,6 +90,11 @@ void zone_take_locked(struct pageblock *block, unsigned from, unsigned n);
  * afterwards, unless the system refused.
  */
 void purge_isolated(struct pageblock **blocks, unsigned nr);
+
+void purge_init(void);
+void purge_fork_child(void);
+/* Looks at what is due anew. */
+void purge_soon(void);
 
 /* After a block became wholly free and dirty: it is idle from now on. */
 void zone_idle_locked(struct pageblock *block);

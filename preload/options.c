@@ -51,6 +51,9 @@ static const struct unit time_units[] = {
 	{ "h", 3600000000000 }, { "m", 60000000000 }, { "s", 1000000000 },
 	{ "ms", 1000000 },      { "us", 1000 },       { "ns", 1 },
 };
+static const struct unit percent_units[] = {
+	{ "%", 1 },
+};
 static const struct unit no_units[] = {
 	{ "", 1 },
 };
@@ -68,6 +71,8 @@ static struct units units_of(enum option_type type)
 		return UNITS(size_units);
 	case OPTION_TIME:
 		return UNITS(time_units);
+	case OPTION_PERCENT:
+		return UNITS(percent_units);
 	case OPTION_BOOL:
 	case OPTION_INT:
 	case OPTION_ENUM:
@@ -173,6 +178,7 @@ static bool parse_value(enum option_id which, struct slice s, uint64_t *value)
 	case OPTION_SIZE:
 	case OPTION_TIME:
 	case OPTION_INT:
+	case OPTION_PERCENT:
 		break;
 	}
 	return parse_number(type, s, value);
@@ -187,6 +193,8 @@ static const char *expected(enum option_type type)
 		return "a time such as 500ms or 1s";
 	case OPTION_INT:
 		return "a whole number";
+	case OPTION_PERCENT:
+		return "a percentage such as 5%";
 	case OPTION_BOOL:
 	case OPTION_ENUM:
 		break;
@@ -385,7 +393,8 @@ const char *options_type_name(enum option_type type)
 {
 	static const char *const names[] = {
 		[OPTION_BOOL] = "bool", [OPTION_SIZE] = "size", [OPTION_TIME] = "time",
-		[OPTION_INT] = "int",   [OPTION_ENUM] = "enum",
+		[OPTION_INT] = "int",   [OPTION_PERCENT] = "percent",
+		[OPTION_ENUM] = "enum",
 	};
 
 	return names[type];

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum option_type { OPTION_BOOL, OPTION_SIZE, OPTION_TIME, OPTION_INT, OPTION_ENUM };
+enum option_type { OPTION_BOOL, OPTION_SIZE, OPTION_TIME, OPTION_INT, OPTION_PERCENT, OPTION_ENUM };
 
 enum option_id {
 #define OPTION(name, type, standard, least, most, help) OPT_##name,
@@ -25,9 +25,12 @@ enum option_id {
 
 /* The values of ENUM options, in the order of their rows. */
 enum option_choice {
-	THP_AUTO,
+	THP_AUTO = 0,
 	THP_ALWAYS,
 	THP_NEVER,
+	BACKGROUND_AUTO = 0,
+	BACKGROUND_TRUE,
+	BACKGROUND_FALSE,
 	LIFETIME_OFF = 0,
 	LIFETIME_AUTO,
 };

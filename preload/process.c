@@ -8,6 +8,7 @@
  * works without it, and the key is made by whoever comes first.
  */
 #define _GNU_SOURCE
+#include "preload/background.h"
 #include "preload/config.h"
 #include "preload/sited.h"
 #include "preload/stats.h"
@@ -106,6 +107,12 @@ static void start_sites(void)
 
 /* --- start ---------------------------------------------------------------------- */
 
+static void fork_child(void)
+{
+	shim_fork_child();
+	background_fork_child();
+}
+
 __attribute__((constructor)) static void start(int argc, char **argv, char **envp)
 {
 	(void)argc;
@@ -113,7 +120,8 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	config_set_environment(envp);
 	shim_init();
 	pthread_once(&thread_key_once, make_thread_key);
-	(void)pthread_atfork(shim_fork_prepare, shim_fork_parent, shim_fork_child);
+	(void)pthread_atfork(shim_fork_prepare, shim_fork_parent, fork_child);
+	background_init();
 	if (config_value(OPT_stats_print))
 		keep_stderr();
 	if (config_value(OPT_lifetime) == LIFETIME_AUTO)

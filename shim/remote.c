@@ -97,7 +97,7 @@ void remote_free(struct heap *h, struct heap *to, size_t nr_bytes, struct object
 	out->room -= (int32_t)nr_bytes + OUTGOING_EXTRA;
 	if (out->room <= 0) {
 		deliver(out);
-		purge_tick();
+		work_tick();
 	}
 }
 

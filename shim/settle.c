@@ -132,7 +132,7 @@ static void settle_give(struct heap *h, struct object *chain)
 	strays = settle_chain(h, chain);
 	lock_release(&h->lock, LOCK_HEAP);
 	settle_strays(strays);
-	purge_tick();
+	work_tick();
 }
 
 NOINLINE void settle_bin(struct heap *h, struct bin *b)

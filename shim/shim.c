@@ -91,7 +91,7 @@ void *shim_calloc(size_t nr, size_t size)
 		if (p == NULL)
 			return NULL;
 	}
-	purge_tick();
+	work_tick();
 	return zeroed ? p : memset(p, 0, bytes);
 }
 
@@ -162,7 +162,7 @@ void *shim_realloc(void *p, size_t size)
 	if (old_bytes > MEDIUM_MAX && size > MEDIUM_MAX) {
 		void *to = large_realloc(p, size);
 
-		purge_tick();
+		work_tick();
 		return to != NULL ? to : move(p, old_bytes, size);
 	}
 	/* Stays unless more than half would be lost. */
@@ -207,7 +207,7 @@ void *shim_aligned_alloc(size_t align, size_t size)
 	/* A page run is told from an object by its length as well: see shim_realloc(). */
 	void *p = large_alloc(size > MEDIUM_MAX ? size : MEDIUM_MAX + 1, align_order, NULL);
 
-	purge_tick();
+	work_tick();
 	if (unlikely(p == NULL)) {
 		shim_trim();
 		p = large_alloc(size > MEDIUM_MAX ? size : MEDIUM_MAX + 1, align_order, NULL);

@@ -97,7 +97,7 @@ static NOINLINE struct object *refill(struct heap *h, struct bin *b,
 		lock_acquire(&h->lock, LOCK_HEAP);
 		taken = refill_from_slabs(h, b, hc, true);
 		lock_release(&h->lock, LOCK_HEAP);
-		purge_tick();
+		work_tick();
 	}
 	if (caller != NULL && taken > 0)
 		sites_note(caller, b->cls, taken * class_info[b->cls].bytes);
@@ -138,7 +138,7 @@ static NOINLINE void *malloc_any(size_t size, unsigned place,
 	}
 	if (size > MEDIUM_MAX) {
 		p = large_alloc(size, 0, NULL);
-		purge_tick();
+		work_tick();
 	} else {
 		struct bin *b = &h->bins[class_of(size)];
 		struct object *o = b->head != NULL ? b->head : refill(h, b, caller);
@@ -228,7 +228,7 @@ static NOINLINE void free_any(void *p)
 
 	if (owner == NULL) {
 		large_free(p);
-		purge_tick();
+		work_tick();
 		return;
 	}
 	slab_check_start(s, p, "free");

@@ -176,7 +176,7 @@ static void *work(void *arg)
 			grow(worker);
 		else
 			swap(worker);
-		purge_tick();
+		work_tick();
 	}
 	while (worker->nr_held > 0)
 		give(worker);

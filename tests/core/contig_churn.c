@@ -173,7 +173,7 @@ static void *work(void *arg)
 			give(worker, run);
 		}
 		(void)pthread_mutex_unlock(&worker->mutex);
-		purge_tick();
+		work_tick();
 	}
 	return NULL;
 }

@@ -66,21 +66,21 @@ Test(purge, too_much_does_not_wait, .init = start_large, .fini = finish)
 	pfn_t kept = take(8 * 512), first = take(36 * 512), second = take(4 * 512);
 
 	give(first, 36 * 512);
-	purge_tick();
+	work_tick();
 	cr_assert(fake_os.nr_purges == 0);
 	fake_os.now_ns += MS;
 	give(second, 4 * 512);
-	purge_tick();
+	work_tick();
 	cr_assert(stats().dirty_free_pages == 36 * 512, "%llu",
 		  (unsigned long long)stats().dirty_free_pages);
 	for (pfn_t pfn = second; pfn < second + 4 * 512; pfn += 512)
 		cr_assert(fake_os_touched(pfn));
 	/* More than one tick takes. */
 	give(kept, 8 * 512);
-	purge_tick();
+	work_tick();
 	cr_assert(stats().dirty_free_pages == 36 * 512, "%llu",
 		  (unsigned long long)stats().dirty_free_pages);
-	purge_tick();
+	work_tick();
 	cr_assert(stats().dirty_free_pages == 32 * 512, "%llu",
 		  (unsigned long long)stats().dirty_free_pages);
 }
@@ -93,16 +93,16 @@ Test(purge, too_much_waits_when_refused, .init = start_large, .fini = finish)
 
 	fake_os.fail_purge = true;
 	give(pfn, 40 * 512);
-	purge_tick();
+	work_tick();
 	nr_purges = fake_os.nr_purges;
 	cr_assert(nr_purges > 0 && stats().purged_pages == 0);
 	for (unsigned i = 0; i < 10; i++)
-		purge_tick();
+		work_tick();
 	cr_assert(fake_os.nr_purges == nr_purges, "%u", (unsigned)fake_os.nr_purges);
 	fake_os.fail_purge = false;
 	fake_os.now_ns += 100 * MS;
 	for (unsigned i = 0; i < 5; i++)
-		purge_tick();
+		work_tick();
 	cr_assert(stats().dirty_free_pages == 0);
 }
 
@@ -111,16 +111,16 @@ Test(purge, after_the_decay_and_once, .init = start, .fini = finish)
 	pfn_t pfn = take(512);
 
 	give(pfn, 512);
-	purge_tick();
+	work_tick();
 	fake_os.now_ns += 99 * MS;
-	purge_tick();
+	work_tick();
 	cr_assert(fake_os.nr_purges == 0);
 	fake_os.now_ns += 1 * MS;
-	purge_tick();
+	work_tick();
 	cr_assert(fake_os.nr_purges == 1 && stats().purged_pages == 512);
 	for (unsigned i = 0; i < 100; i++) {
 		fake_os.now_ns += 1000 * MS;
-		purge_tick();
+		work_tick();
 	}
 	cr_assert(fake_os.nr_purges == 1 && purge_all() == 0);
 }
@@ -134,10 +134,10 @@ Test(purge, use_starts_the_decay_anew, .init = start, .fini = finish)
 	pfn = take(1);
 	give(pfn, 1);
 	fake_os.now_ns += 90 * MS;
-	purge_tick();
+	work_tick();
 	cr_assert(fake_os.nr_purges == 0);
 	fake_os.now_ns += 10 * MS;
-	purge_tick();
+	work_tick();
 	cr_assert(fake_os.nr_purges == 1);
 }
 
@@ -151,7 +151,7 @@ Test(purge, neighbours_share_a_call, .init = start, .fini = finish)
 	give(pfn, 512);
 	give(pfn + 2 * 512, 512);
 	fake_os.now_ns += 1000 * MS;
-	purge_tick();
+	work_tick();
 	cr_assert(fake_os.nr_purges == 2 && stats().purged_pages == 7 * 512);
 	cr_assert(stats().purge_calls == 2);
 }
@@ -169,7 +169,7 @@ Test(purge, oldest_first_and_a_few_at_a_time, .init = start, .fini = finish)
 	/* The first one freed, the highest, is due now; then one each ms. */
 	for (size_t b = 0; b < 4; b++) {
 		fake_os.now_ns += MS;
-		purge_tick();
+		work_tick();
 		cr_assert(!fake_os_touched(pfn + (NR - 1 - b) * 512));
 		cr_assert(fake_os_touched(pfn + (NR - 2 - b) * 512));
 	}
@@ -177,7 +177,7 @@ Test(purge, oldest_first_and_a_few_at_a_time, .init = start, .fini = finish)
 	while (stats().dirty_free_pages > 0) {
 		uint64_t before = stats().purged_pages;
 
-		purge_tick();
+		work_tick();
 		cr_assert(stats().purged_pages - before <= 8 * 512);
 		cr_assert(++ticks < 100);
 	}
@@ -188,12 +188,12 @@ Test(purge, tick_without_work_asks_nobody, .init = start, .fini = finish)
 {
 	pfn_t pfn = take(512);
 
-	cr_assert(atomic_load(&zone.purge_due_ns) == UINT64_MAX);
+	cr_assert(atomic_load(&work_next_ns) == WORK_NEVER);
 	give(pfn, 512);
-	cr_assert(atomic_load(&zone.purge_due_ns) == fake_os.now_ns + 100 * MS);
+	cr_assert(atomic_load(&work_next_ns) == fake_os.now_ns + 100 * MS);
 	fake_os.now_ns += 100 * MS;
-	purge_tick();
-	cr_assert(atomic_load(&zone.purge_due_ns) == UINT64_MAX);
+	work_tick();
+	cr_assert(atomic_load(&work_next_ns) == WORK_NEVER);
 }
 
 Test(purge, all_gives_partly_used_blocks_back_too, .init = start, .fini = finish)
@@ -221,14 +221,14 @@ Test(purge, a_failure_is_tried_again_after_the_decay, .init = start, .fini = fin
 	fake_os.fail_purge = true;
 	fake_os.now_ns += 100 * MS;
 	for (unsigned i = 0; i < 10; i++)
-		purge_tick();
+		work_tick();
 	cr_assert(fake_os.nr_purges == 1 && stats().purged_pages == 0);
 	cr_assert(stats().dirty_free_pages == 1024 && stats().free_pages == 1024);
 	cr_assert(purge_all() == 0);
 	core_check();
 	fake_os.fail_purge = false;
 	fake_os.now_ns += 100 * MS;
-	purge_tick();
+	work_tick();
 	cr_assert(stats().purged_pages == 1024);
 	cr_assert(zone_alloc(1024, 0, MIGRATE_MOVABLE, &zeroed) == pfn && zeroed);
 }
@@ -262,7 +262,7 @@ Test(purge, nobody_gets_a_block_being_purged, .init = start, .fini = finish)
 	give(pfn + 512, 1024);
 	fake_os.now_ns += 1000 * MS;
 	fake_os.during_purge = allocate_in_window;
-	purge_tick();
+	work_tick();
 	cr_assert(windows == 1);
 }
 
@@ -305,7 +305,7 @@ Test(purge, a_block_isolated_meanwhile_comes_back_isolated, .init = start, .fini
 	give(pfn, 512);
 	fake_os.now_ns += 1000 * MS;
 	fake_os.during_purge = isolate_in_window;
-	purge_tick();
+	work_tick();
 	cr_assert(windows == 1 && stats().isolated_free_pages == 512);
 	cr_assert(stats().free_pages == stats().total_pages - 512);
 	cr_assert(zone_alloc(1, 0, MIGRATE_MOVABLE, NULL) / 512 != pfn / 512);
@@ -320,15 +320,15 @@ Test(purge, undone_isolation_starts_the_decay, .init = start, .fini = finish)
 	zone_unlock();
 	give(pfn, 512);
 	fake_os.now_ns += 1000 * MS;
-	purge_tick();
+	work_tick();
 	cr_assert(fake_os.nr_purges == 0);
 	zone_lock();
 	zone_set_isolated_locked(span_block(pfn), false);
 	zone_unlock();
-	purge_tick();
+	work_tick();
 	cr_assert(fake_os.nr_purges == 0);
 	fake_os.now_ns += 100 * MS;
-	purge_tick();
+	work_tick();
 	cr_assert(fake_os.nr_purges == 1 && stats().purged_pages == 512);
 }
 
@@ -339,7 +339,7 @@ static void purge_in_window(void *addr, size_t bytes)
 	windows++;
 	fake_os.during_purge = NULL;
 	cr_assert(purge_all() == 0);
-	purge_tick();
+	work_tick();
 }
 
 Test(purge, two_at_once_do_not_meet, .init = start, .fini = finish)

@@ -314,11 +314,15 @@ void os_write_stderr(const char *text, size_t len)
 
 void os_futex_wait(_Atomic uint32_t *word, uint32_t value)
 {
+	if (fake_os.futex_wait != NULL && fake_os.futex_wait(word, value))
+		return;
 	(void)syscall(SYS_futex, word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
 }
 
 void os_futex_wake(_Atomic uint32_t *word, int nr)
 {
+	if (fake_os.futex_wake != NULL && fake_os.futex_wake(word, nr))
+		return;
 	(void)syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, nr, NULL, NULL, 0);
 }
 
@@ -327,5 +331,8 @@ void os_yield(void)
 	/* Written only by tests with one thread that yields. */
 	if (fake_os.yield_ns > 0)
 		fake_os.now_ns += fake_os.yield_ns;
-	(void)syscall(SYS_sched_yield);
+	if (fake_os.yielded != NULL)
+		fake_os.yielded();
+	else
+		(void)syscall(SYS_sched_yield);
 }

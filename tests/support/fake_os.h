@@ -30,6 +30,11 @@ struct fake_os {
 	bool fail_purge;
 	/* Called in the middle of each purge, with no lock held. */
 	void (*during_purge)(void *addr, size_t bytes);
+	/* In place of the system's, true when they are (a scheduler's: see sched.h). */
+	bool (*futex_wait)(_Atomic uint32_t *word, uint32_t value);
+	bool (*futex_wake)(_Atomic uint32_t *word, int nr);
+	/* Called by os_yield(), once the clock has moved. */
+	void (*yielded)(void);
 
 	/* What happened. */
 	unsigned nr_reserves, nr_unreserves, nr_commits, nr_uncommits, nr_purges, nr_hugepage_on;

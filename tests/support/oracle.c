@@ -559,7 +559,7 @@ void oracle_purge_tick(struct oracle *oracle)
 	uint64_t purged = read_stats().purged_pages;
 	unsigned before = free_and_dirty(oracle);
 
-	purge_tick();
+	work_tick();
 	EXPECT(read_stats().purged_pages - purged == before - free_and_dirty(oracle));
 }
 

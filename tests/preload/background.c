@@ -1,0 +1,284 @@
+/*
+ * background MODE - the background thread: an idle process gives its memory back, sleeps
+ * for good afterwards, and what programs do to descriptors, threads and processes does
+ * not disturb it.
+ */
+#define _GNU_SOURCE
+#include "tests/preload/test.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define MIB ((size_t)1 << 20)
+
+enum { NR = 160 };
+
+static char *blocks[NR];
+
+static double seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* A line's number in a file of /proc, without allocating; base 16 for masks. */
+static unsigned long long proc_number(const char *path, const char *name, int base)
+{
+	char text[4096], *at;
+	int fd = open(path, O_RDONLY);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+	EXPECT(n > 0);
+	close(fd);
+	text[n] = '\0';
+	at = strstr(text, name);
+	EXPECT(at != NULL);
+	return strtoull(at + strlen(name), NULL, base);
+}
+
+static size_t resident_now(void)
+{
+	return (size_t)proc_number("/proc/self/status", "VmRSS:", 10) * 1024;
+}
+
+/* The thread named pageblock; 0: there is none. */
+static int background_tid(void)
+{
+	DIR *d = opendir("/proc/self/task");
+	struct dirent *e;
+	int tid = 0;
+
+	EXPECT(d != NULL);
+	while ((e = readdir(d)) != NULL && tid == 0) {
+		char path[300], name[32] = "";
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%s/comm", e->d_name);
+		f = e->d_name[0] == '.' ? NULL : fopen(path, "r");
+		if (f == NULL)
+			continue;
+		if (fgets(name, sizeof(name), f) != NULL && strcmp(name, "pageblock\n") == 0)
+			tid = atoi(e->d_name);
+		fclose(f);
+	}
+	closedir(d);
+	return tid;
+}
+
+/* It gives itself its name, so it may take a moment. */
+static int expect_thread(void)
+{
+	double until = seconds() + 10;
+	int tid;
+
+	while ((tid = background_tid()) == 0) {
+		EXPECT(seconds() < until);
+		usleep(1000);
+	}
+	return tid;
+}
+
+static void *nothing(void *arg)
+{
+	return arg;
+}
+
+static void make_a_thread(void)
+{
+	pthread_t t;
+
+	EXPECT(pthread_create(&t, NULL, nothing, NULL) == 0);
+	EXPECT(pthread_join(t, NULL) == 0);
+}
+
+static void fill(void)
+{
+	for (int i = 0; i < NR; i++) {
+		blocks[i] = malloc(MIB);
+		memset(blocks[i], 1, MIB);
+	}
+}
+
+/* Frees everything and does nothing; how long until it is no longer resident. */
+static double free_and_wait(void)
+{
+	size_t full = resident_now();
+	double start, now;
+
+	for (int i = 0; i < NR; i++)
+		free(blocks[i]);
+	start = seconds();
+	do {
+		usleep(10000);
+		now = seconds();
+		EXPECT(now - start < 20);
+	} while (full - resident_now() < NR * MIB * 9 / 10);
+	return now - start;
+}
+
+static unsigned long long switches(int tid)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/status", tid);
+	return proc_number(path, "\nvoluntary_ctxt_switches:", 10) +
+	       proc_number(path, "nonvoluntary_ctxt_switches:", 10);
+}
+
+static void idle(void)
+{
+	unsigned long long before;
+	double took;
+	int tid = expect_thread();
+
+	fill();
+	took = free_and_wait();
+	printf("given back after %.2f s\n", took);
+	fflush(stdout);
+	EXPECT(took < 2);
+	/* What is left of it is done, and then it sleeps for good. */
+	usleep(2500000);
+	before = switches(tid);
+	usleep(3000000);
+	printf("%llu context switches in 3 s of doing nothing\n", switches(tid) - before);
+	fflush(stdout);
+	EXPECT(switches(tid) == before);
+}
+
+static void signals(void)
+{
+	char path[64];
+	unsigned long long blocked;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/status", expect_thread());
+	blocked = proc_number(path, "SigBlk:", 16);
+	/* All but SIGKILL, SIGSTOP and the two of libc's own, 32 and 33. */
+	EXPECT((blocked | 1u << (SIGKILL - 1) | 1u << (SIGSTOP - 1) | 3ull << 31) ==
+	       0xffffffffffffffffull);
+}
+
+/* Closes everything, as daemons do, and opens files where the descriptors were. */
+static void descriptors(void)
+{
+	char name[] = "/tmp/pageblock-test-XXXXXX";
+	int fd, nr = 0;
+	off_t size;
+
+	(void)expect_thread();
+	fill();
+	for (int i = 3; i < 1024; i++)
+		close(i);
+	fd = mkstemp(name);
+	EXPECT(fd >= 0);
+	unlink(name);
+	EXPECT(write(fd, "mine", 4) == 4);
+	for (int i = 200; i < 300; i++)
+		nr += dup2(fd, i) == i;
+	EXPECT(nr == 100);
+	printf("given back after %.2f s\n", free_and_wait());
+	size = lseek(fd, 0, SEEK_END);
+	EXPECT(size == 4);
+}
+
+static void child_ends(pid_t pid)
+{
+	int status;
+
+	EXPECT(waitpid(pid, &status, 0) == pid);
+	EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* always: the option is true, so that a child gets a thread without making one. */
+static void forks(bool always)
+{
+	(void)expect_thread();
+	for (int i = 0; i < 20; i++) {
+		pid_t pid;
+
+		/* While the thread has something to do. */
+		fill();
+		for (int k = 0; k < NR; k++)
+			free(blocks[k]);
+		pid = fork();
+		EXPECT(pid >= 0);
+		if (pid == 0) {
+			EXPECT(background_tid() == 0);
+			if (i % 5 == 0) {
+				if (!always)
+					make_a_thread();
+				else
+					usleep(150000);
+				fill();
+				(void)expect_thread();
+				EXPECT(free_and_wait() < 2);
+			}
+			pb_check();
+			_exit(0);
+		}
+		child_ends(pid);
+	}
+	pb_check();
+
+}
+
+static void *outlives(void *arg)
+{
+	(void)arg;
+	usleep(300000);
+	EXPECT(background_tid() == 0);
+	return NULL;
+}
+
+/* The process ends with its last thread, which is not ours. */
+static void main_ends(void)
+{
+	pthread_t t;
+
+	(void)expect_thread();
+	EXPECT(pthread_create(&t, NULL, outlives, NULL) == 0);
+	pthread_exit(NULL);
+}
+
+int main(int argc, char **argv)
+{
+	const char *mode = argc > 1 ? argv[1] : "";
+
+	expect_library();
+	if (strcmp(mode, "none") == 0) {
+		EXPECT(background_tid() == 0);
+		make_a_thread();
+		EXPECT(background_tid() == 0);
+		return 0;
+	}
+	if (strcmp(mode, "forks-always") == 0) {
+		forks(true);
+		return 0;
+	}
+	if (strcmp(mode, "auto") == 0) {
+		EXPECT(background_tid() == 0);
+		make_a_thread();
+		(void)expect_thread();
+		return 0;
+	}
+	make_a_thread();
+	if (strcmp(mode, "idle") == 0)
+		idle();
+	else if (strcmp(mode, "signals") == 0)
+		signals();
+	else if (strcmp(mode, "descriptors") == 0)
+		descriptors();
+	else if (strcmp(mode, "forks") == 0)
+		forks(false);
+	else if (strcmp(mode, "main-ends") == 0)
+		main_ends();
+	else
+		return 2;
+	return 0;
+}
