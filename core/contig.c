@@ -129,21 +129,19 @@ static bool is_late(uint64_t deadline_ns)
 	return os_now_ns() >= deadline_ns;
 }
 
-/* Asks for a run of an isolated range to be vacated, and takes it when it is. */
-static bool vacate_and_take(pfn_t pfn, size_t nr_pages, bool hard, uint64_t deadline_ns)
+/* Waits for a run of an isolated range that was asked to vacate, and takes it when it has. */
+static bool wait_and_take(pfn_t pfn, size_t nr_pages, bool hard, uint64_t deadline_ns)
 {
-	if (take_isolated(pfn, nr_pages))
-		return true;
 	PAUSE(CONTIG_MARKED);
 	if (zone.config.vacate != NULL)
 		(void)zone.config.vacate(pfn, nr_pages, hard ? deadline_ns : 0);
 	if (!hard)
 		pcp_drain_all();
 	PAUSE(CONTIG_DRAINED);
-	while (!take_isolated(pfn, nr_pages)) {
+	for (unsigned naps = 0; !take_isolated(pfn, nr_pages); naps++) {
 		if (!hard || is_late(deadline_ns))
 			return false;
-		os_yield();
+		os_nap(naps);
 	}
 	return true;
 }
@@ -161,12 +159,17 @@ static int try_window(pfn_t pfn, size_t nr_pages, bool hard, uint64_t deadline_n
 	err = isolate_range(first, nr_outer, owner);
 	if (err != 0)
 		return err;
-	if (vacate_and_take(pfn, nr_pages, hard, deadline_ns))
+	if (take_isolated(pfn, nr_pages))
 		return 0;
-	PAUSE(CONTIG_GIVE_UP);
-	err = isolate_undo(first, nr_outer, owner);
-	CHECK(err == 0);
-	return -EBUSY;
+	if (!wait_and_take(pfn, nr_pages, hard, deadline_ns)) {
+		PAUSE(CONTIG_GIVE_UP);
+		err = isolate_undo(first, nr_outer, owner);
+		CHECK(err == 0);
+		err = -EBUSY;
+	}
+	if (zone.config.vacate_end != NULL)
+		zone.config.vacate_end(pfn, nr_pages);
+	return err;
 }
 
 /* --- finding windows ---------------------------------------------------------------------- */
@@ -312,7 +315,7 @@ static int alloc_windows(size_t nr_pages, bool cma, bool hard, uint64_t deadline
 		if (!hard && from_start)
 			return err;
 		if (from_start)
-			os_yield();
+			os_nap(tries);
 		search.from = (struct cursor){.area = 0};
 	}
 	return err;

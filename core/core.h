@@ -162,6 +162,9 @@ void os_yield(void);
 bool os_readable(const void *addr);
 /* Writes over the program's text, which nobody executes meanwhile; false: not allowed. */
 bool os_patch(void *at, const void *bytes, size_t nr_bytes) MUST_CHECK;
+/* The nr_naps-th rest of a caller that looks for something again and again: yields at first,
+ * later sleeps for 0.1 ms. */
+void os_nap(unsigned nr_naps);
 
 /* --- the zone: runs of pages ------------------------------------------------- */
 
@@ -179,9 +182,17 @@ struct core_config {
 	 * are cordoned, and whoever holds some of them in the layer above shall free or move
 	 * them and what its caches hold of them.  deadline_ns as of os_now_ns(); 0: only what
 	 * can be done at once.  What it answers is not relied on: core looks for itself.
-	 * May call everything in core.  NULL: core only waits.
+	 * May call everything in core.  NULL: core only waits.  Called once for each cordoned
+	 * range: what cannot go at once shall go as soon as it can.
 	 */
 	int (*vacate)(pfn_t pfn, size_t nr_pages, uint64_t deadline_ns);
+	/*
+	 * Called without core's locks for every range that vacate() was called for, when its
+	 * blocks are open again or out of use; others may have isolated some of them anew
+	 * (isolate_is_marked()).  Not in the child of a fork, where all of them are open.
+	 * May be NULL.
+	 */
+	void (*vacate_end)(pfn_t pfn, size_t nr_pages);
 	/* Address space of the first span; 0: 16 times the memory, at least 64 GiB. */
 	size_t reserve_bytes;
 	/* How long a wholly free block stays resident; 0: until the next work_tick(). */
@@ -291,6 +302,12 @@ int isolate_undo(pfn_t start, size_t nr_pages, uint32_t owner) MUST_CHECK;
  * cached, nor being given back.  False for what is not in one span's committed part.
  */
 bool isolate_test(pfn_t start, size_t nr_pages);
+/*
+ * Whether the pageblock of an address, which zone_owns(), is isolated.  Lock-free: a hint,
+ * but for who published something of a page before and asks after a sequentially
+ * consistent fence; vacate() sees it then, or this is true.
+ */
+bool isolate_is_marked(const void *addr);
 
 /* --- contiguous allocation ------------------------------------------------------ */
 

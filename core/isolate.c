@@ -236,6 +236,11 @@ int isolate_undo(pfn_t start, size_t nr_pages, uint32_t owner)
 	return 0;
 }
 
+bool isolate_is_marked(const void *addr)
+{
+	return pageblock_isolated(span_block(pfn_of(addr)));
+}
+
 bool isolate_test(pfn_t start, size_t nr_pages)
 {
 	pfn_t end = start + nr_pages;

@@ -106,6 +106,12 @@ struct waiting {
 	struct pageblock *blocks[WAIT_BLOCKS];
 };
 
+static void end_vacate(const struct pageblock *block)
+{
+	if (zone.config.vacate_end != NULL)
+		zone.config.vacate_end(block->pfn, PAGEBLOCK_PAGES);
+}
+
 /* Isolates one more, the emptiest of its type; NULL: there is none. */
 static struct pageblock *wait_for_one(struct waiting *waiting)
 {
@@ -141,10 +147,22 @@ static struct pageblock *one_vacated(struct waiting *waiting)
 	return block;
 }
 
+/* Opens those that are still waited for. */
+static void give_up(struct waiting *waiting)
+{
+	zone_lock();
+	for (unsigned i = 0; i < waiting->nr; i++)
+		isolate_unmark_locked(waiting->blocks[i]);
+	zone_unlock();
+	while (waiting->nr > 0)
+		end_vacate(waiting->blocks[--waiting->nr]);
+}
+
 static size_t offline_used(size_t nr_blocks, uint32_t owner, uint64_t deadline_ns)
 {
 	struct waiting waiting = {.owner = owner};
 	struct pageblock *block;
+	unsigned naps = 0;
 	size_t done = 0;
 
 	while (done < nr_blocks) {
@@ -156,16 +174,16 @@ static size_t offline_used(size_t nr_blocks, uint32_t owner, uint64_t deadline_n
 				(void)zone.config.vacate(block->pfn, PAGEBLOCK_PAGES,
 							 deadline_ns);
 		}
-		while ((block = one_vacated(&waiting)) != NULL)
+		while ((block = one_vacated(&waiting)) != NULL) {
 			done += give_back(&block, 1);
+			end_vacate(block);
+			naps = 0;
+		}
 		if (os_now_ns() >= deadline_ns)
 			break;
-		os_yield();
+		os_nap(naps++);
 	}
-	zone_lock();
-	while (waiting.nr > 0)
-		isolate_unmark_locked(waiting.blocks[--waiting.nr]);
-	zone_unlock();
+	give_up(&waiting);
 	return done;
 }
 

@@ -35,6 +35,9 @@
 #define MREMAP_DONTUNMAP 4
 #endif
 
+/* Naps that are only yields: the first few of a wait. */
+#define NAPS_AWAKE 16u
+
 /* Without MAP_NORESERVE: what is committed later shall count against overcommit. */
 #define RESERVE_FLAGS (MAP_PRIVATE | MAP_ANONYMOUS)
 #define HUGE_BYTES PAGEBLOCK_BYTES
@@ -335,6 +338,21 @@ void os_futex_wake(_Atomic uint32_t *word, int nr)
 	int saved = errno;
 
 	(void)syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, nr, NULL, NULL, 0);
+	errno = saved;
+}
+
+/* What is waited for takes microseconds, or much longer: then others shall have the processor. */
+void os_nap(unsigned nr_naps)
+{
+	const struct timespec a_little = {.tv_nsec = 100 * 1000};
+	int saved = errno;
+	uint32_t word = 0;
+
+	if (nr_naps < NAPS_AWAKE)
+		(void)syscall(SYS_sched_yield);
+	else
+		(void)syscall(SYS_futex, &word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, &a_little,
+			      NULL, 0);
 	errno = saved;
 }
 

@@ -12,8 +12,9 @@
 
 #include "shim/heap.h"
 
-/* To give up all that the heap caches. */
+/* To give up all that the heap caches; or what it has of cordoned slabs. */
 #define DIVERT_SETTLE 1u
+#define DIVERT_LEAVE 2u
 
 /* Asks the heap's thread; heaps without one are left alone.  By anybody, without the lock. */
 void divert_heap(struct heap *h, unsigned requests);

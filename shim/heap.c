@@ -325,6 +325,59 @@ static void heap_settle_all(struct heap *h)
 	settle_strays(strays);
 }
 
+/* By the heap's thread, or under the heaps lock for one without. */
+static void leave_cordoned(struct heap *h)
+{
+	struct object *strays;
+
+	remote_deliver_all(h);
+	lock_acquire(&h->lock, LOCK_HEAP);
+	strays = settle_cordoned(h);
+	lock_release(&h->lock, LOCK_HEAP);
+	settle_strays(strays);
+}
+
+/* From outside: the inboxes; its thread is asked for the rest. */
+static void ask_to_leave(struct heap *h)
+{
+	struct object *strays = NULL;
+
+	lock_acquire(&h->lock, LOCK_HEAP);
+	for (unsigned cls = 0; cls < NR_CLASSES; cls++) {
+		if (slabs_any_cordoned(cls))
+			strays = settle_join(settle_inbox(h, cls), strays);
+	}
+	lock_release(&h->lock, LOCK_HEAP);
+	settle_strays(strays);
+	divert_heap(h, DIVERT_LEAVE);
+}
+
+/* Under the heaps lock, so that no heap is taken or left between the two cases. */
+void heap_leave_cordoned(void)
+{
+	lock_acquire(&heaps_lock, LOCK_HEAPS);
+	for (struct heap *h = heap_first(); h != NULL; h = h->next_all) {
+		if (h->ownerless)
+			leave_cordoned(h);
+		else
+			ask_to_leave(h);
+	}
+	lock_release(&heaps_lock, LOCK_HEAPS);
+	heap_answer_if_asked();
+}
+
+void heap_uncordon_all(void)
+{
+	for (struct heap *h = heap_first(); h != NULL; h = h->next_all) {
+		lock_acquire(&h->lock, LOCK_HEAP);
+		for (unsigned cls = 0; cls < NR_CLASSES; cls++) {
+			while (h->classes[cls].lists[LIST_CORDONED] != NULL)
+				slabs_uncordon(h, h->classes[cls].lists[LIST_CORDONED]);
+		}
+		lock_release(&h->lock, LOCK_HEAP);
+	}
+}
+
 static void answer(struct heap *h)
 {
 	unsigned requests;
@@ -335,6 +388,8 @@ static void answer(struct heap *h)
 	lock_release(&h->lock, LOCK_HEAP);
 	if ((requests & DIVERT_SETTLE) != 0)
 		heap_settle_all(h);
+	else if ((requests & DIVERT_LEAVE) != 0)
+		leave_cordoned(h);
 }
 
 /* In the middle of an operation, so that no fast path is under way. */
@@ -488,8 +543,8 @@ static void heap_check_class(const struct heap *h, unsigned cls)
 			bool cordoned = (slab_flags(s) & SLAB_CORDONED) != 0;
 
 			CHECK(slab_heap(s) == h && s->cls == cls && s->list == list);
-			CHECK(s->nr_free > 0 && cordoned == (list == LIST_CORDONED));
-			CHECK(cordoned || slab_fullness(s) == list);
+			CHECK(cordoned == (list == LIST_CORDONED));
+			CHECK(cordoned || (s->nr_free > 0 && slab_fullness(s) == list));
 			slab_check(s);
 			nr_free += s->nr_free;
 		}

@@ -11,8 +11,8 @@
  *
  * Invariants (heap_check_all, as far as locks let it look): every object of a slab is live, or
  * set in the slab's bitmap, or on exactly one chain (a bin, an inbox, an outgoing slot);
- * nr_free of a slab counts its bitmap; a slab is on the list of its fullness, or on that of
- * the cordoned ones, or on none when it has no free object; the table entry of each of its granules is its heap's
+ * nr_free of a slab counts its bitmap; a slab is on the list of the cordoned ones when it is,
+ * else on that of its fullness or, without a free object, on none; the table entry of each of its granules is its heap's
  * bin, or 0 when it is cold.
  */
 #ifndef PB_SHIM_HEAP_H
@@ -66,8 +66,8 @@ struct outgoing {
 
 /* One class of a heap, beside its bin. */
 struct heap_class {
-	/* Slabs with free objects; [0] is the fullest, and behind the others those from which
-	 * nothing is handed out. */
+	/* Slabs with free objects; [0] is the fullest, and behind the others all those from
+	 * which nothing is handed out. */
 	struct slab *lists[NR_FULLNESS + 1];
 	struct object *inbox;            /* chain given by other threads */
 	struct object *inbox_tail;       /* its last object */
@@ -206,6 +206,11 @@ void heap_thread_exit(void);
 void heap_drain_all(void);
 /* The calling thread's own heap alone. */
 void heap_flush(void);
+/* What anybody caches of cordoned slabs is settled: at once where it can be reached, by
+ * other threads at their next call. */
+void heap_leave_cordoned(void);
+/* Every cordoned slab of every heap is as others again. */
+void heap_uncordon_all(void);
 void heap_check_all(void);
 
 void heap_fork_prepare(void);

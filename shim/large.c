@@ -3,6 +3,7 @@
 
 #include "shim/diag.h"
 #include "shim/slab.h"
+#include "shim/vacate.h"
 
 #include <string.h>
 
@@ -139,6 +140,19 @@ static void *alloc_with_room(size_t size)
 	return run_begin(pfn, nr_pages);
 }
 
+/* The run leaves where it is, which is to be vacated; NULL: there is no room elsewhere. */
+static COLD void *move_out(void *p, size_t nr_pages, size_t size)
+{
+	size_t new_nr_pages = pages_for(size);
+	void *to = large_alloc(size, 0, NULL);
+
+	if (to == NULL)
+		return NULL;
+	memcpy(to, p, (new_nr_pages < nr_pages ? new_nr_pages : nr_pages) * PAGE_BYTES);
+	large_free(p);
+	return to;
+}
+
 void *large_realloc(void *p, size_t size)
 {
 	size_t nr_pages = large_bytes(p, "realloc") >> PAGE_SHIFT;
@@ -146,6 +160,12 @@ void *large_realloc(void *p, size_t size)
 
 	if (size > PTRDIFF_MAX)
 		return NULL;
+	if (unlikely(vacate_is_wanted(p, nr_pages * PAGE_BYTES))) {
+		void *to = move_out(p, nr_pages, size);
+
+		if (to != NULL)
+			return to;
+	}
 	if (new_nr_pages == nr_pages)
 		return p;
 	if (new_nr_pages < nr_pages) {

@@ -65,6 +65,39 @@ struct object *settle_inbox(struct heap *h, unsigned cls)
 	return settle_chain(h, chain);
 }
 
+/* Takes what belongs to cordoned slabs out of a bin. */
+static struct object *cut_cordoned(struct heap *h, struct bin *b)
+{
+	struct object **link = &b->head, *cut = NULL, *o;
+
+	while ((o = *link) != NULL) {
+		if (unlikely(!zone_owns(o) || o->key != arena_key()))
+			fatal_in_chain(h, DIAG_CORRUPT, o, 0);
+		if ((slab_flags(slab_of(o)) & SLAB_CORDONED) == 0) {
+			link = &o->next;
+			continue;
+		}
+		*link = o->next;
+		o->next = cut;
+		cut = o;
+		b->room++;
+	}
+	return cut;
+}
+
+struct object *settle_cordoned(struct heap *h)
+{
+	struct object *strays = NULL;
+
+	for (unsigned cls = 0; cls < NR_CLASSES; cls++) {
+		if (!slabs_any_cordoned(cls))
+			continue;
+		strays = settle_join(settle_chain(h, cut_cordoned(h, &h->bins[cls])), strays);
+		strays = settle_join(settle_inbox(h, cls), strays);
+	}
+	return strays;
+}
+
 /* Objects that no longer belonged to the heap they were sent to go to the one they do. */
 void settle_strays(struct object *o)
 {

@@ -15,6 +15,9 @@
 bool settle_object(struct heap *h, struct object *o) MUST_CHECK;
 struct object *settle_chain(struct heap *h, struct object *o);
 struct object *settle_inbox(struct heap *h, unsigned cls);
+/* By the heap's thread, or for a heap without one: what its bins and inboxes have of cordoned
+ * slabs. */
+struct object *settle_cordoned(struct heap *h);
 /* Without locks: strays go to the heaps they belong to. */
 void settle_strays(struct object *o);
 

@@ -10,6 +10,7 @@
 #include "shim/sites.h"
 #include "shim/slab.h"
 #include "shim/suspect.h"
+#include "shim/vacate.h"
 
 #include <errno.h>
 #include <string.h>
@@ -23,6 +24,8 @@ static void init_once(void)
 	const struct core_config core = {
 		.client_bytes = BLOCK_CLIENT_BYTES,
 		.span_added = arena_span_added,
+		.vacate = vacate_range,
+		.vacate_end = vacate_end,
 		.reserve_bytes = config->reserve_bytes,
 		.decay_ns = config->decay_ns,
 		.thp_from_bytes = config->thp_from_bytes,
@@ -148,6 +151,13 @@ static void *move(void *p, size_t old_bytes, size_t size)
 	return to;
 }
 
+/* Whether a live block should move because its pageblock is to be vacated. */
+static bool should_leave(const void *p, size_t nr_bytes)
+{
+	return nr_bytes <= MEDIUM_MAX ? (slab_flags(slab_of(p)) & SLAB_CORDONED) != 0
+				      : vacate_is_wanted(p, nr_bytes);
+}
+
 void *shim_realloc(void *p, size_t size)
 {
 	if (p == NULL)
@@ -165,8 +175,9 @@ void *shim_realloc(void *p, size_t size)
 		work_tick();
 		return to != NULL ? to : move(p, old_bytes, size);
 	}
-	/* Stays unless more than half would be lost. */
-	if (size <= old_bytes && (size >= old_bytes / 2 || old_bytes <= 64))
+	/* Stays unless more than half would be lost, or its block is to be vacated. */
+	if (size <= old_bytes && (size >= old_bytes / 2 || old_bytes <= 64) &&
+	    !should_leave(p, old_bytes))
 		return p;
 
 	int saved_errno = errno;
@@ -299,4 +310,6 @@ void shim_fork_child(void)
 	core_fork_child();
 	heap_fork_child();
 	sites_fork_child();
+	/* Whoever wanted something vacated in the parent is not here. */
+	heap_uncordon_all();
 }

@@ -21,10 +21,10 @@ static void slabs_unlist(struct heap_class *hc, struct slab *s)
 
 void slabs_update(struct heap_class *hc, struct slab *s)
 {
-	unsigned list = NO_LIST;
+	unsigned list = s->nr_free == 0 ? NO_LIST : slab_fullness(s);
 
-	if (s->nr_free > 0)
-		list = (slab_flags(s) & SLAB_CORDONED) == 0 ? slab_fullness(s) : LIST_CORDONED;
+	if (unlikely((slab_flags(s) & SLAB_CORDONED) != 0))
+		list = LIST_CORDONED;
 	if (list == s->list)
 		return;
 	slabs_unlist(hc, s);
@@ -71,10 +71,45 @@ void slabs_remove(struct heap *h, struct slab *s)
 	slabs_unlist(hc, s);
 }
 
+/* Of any heap. Relaxed: by class, counts that only save work. */
+static _Atomic uint32_t nr_cordoned[NR_CLASSES];
+
+bool slabs_any_cordoned(unsigned cls)
+{
+	return atomic_load_explicit(&nr_cordoned[cls], memory_order_relaxed) > 0;
+}
+
+void slabs_cordon(struct heap *h, struct slab *s)
+{
+	unsigned flags = slab_flags(s);
+
+	if ((flags & SLAB_CORDONED) != 0)
+		return;
+	(void)atomic_fetch_add_explicit(&nr_cordoned[s->cls], 1, memory_order_relaxed);
+	slab_set_flags(s, flags | SLAB_CORDONED);
+	if (slabs_is_spare(h, s))
+		slabs_release(h, s);
+	else
+		slabs_update(&h->classes[s->cls], s);
+}
+
+void slabs_uncordon(struct heap *h, struct slab *s)
+{
+	unsigned flags = slab_flags(s);
+
+	if ((flags & SLAB_CORDONED) == 0)
+		return;
+	(void)atomic_fetch_sub_explicit(&nr_cordoned[s->cls], 1, memory_order_relaxed);
+	slab_set_flags(s, flags & ~SLAB_CORDONED);
+	slabs_update(&h->classes[s->cls], s);
+}
+
 void slabs_release(struct heap *h, struct slab *s)
 {
 	pfn_t pfn = pfn_of(s->start);
 
+	if (unlikely((slab_flags(s) & SLAB_CORDONED) != 0))
+		(void)atomic_fetch_sub_explicit(&nr_cordoned[s->cls], 1, memory_order_relaxed);
 	slabs_remove(h, s);
 	slab_set_heap(s, NULL);
 	if (h->ownerless)
@@ -124,15 +159,25 @@ struct slab *slabs_new(struct heap *h, unsigned cls)
 {
 	note_density(&h->classes[cls]);
 
-	pfn_t pfn = pcp_alloc(&h->pcp, class_info[cls].order, MIGRATE_UNMOVABLE, NULL);
+	for (;;) {
+		pfn_t pfn = pcp_alloc(&h->pcp, class_info[cls].order, MIGRATE_UNMOVABLE, NULL);
 
-	if (pfn == 0)
-		return NULL;
+		if (pfn == 0)
+			return NULL;
 
-	struct slab *s = slab_create(pfn_to_addr(pfn), cls, h);
+		struct slab *s = slab_create(pfn_to_addr(pfn), cls, h);
 
-	slabs_add(h, s);
-	return s;
+		slabs_add(h, s);
+		/*
+		 * The pages may have come from a cache, and their block been isolated since.
+		 * The fence pairs with that in vacate_range(): it sees the slab, or the mark
+		 * is seen here.
+		 */
+		atomic_thread_fence(memory_order_seq_cst);
+		if (likely(!isolate_is_marked(s->start)))
+			return s;
+		slabs_release(h, s);
+	}
 }
 
 struct slab *slabs_emptiest(struct heap_class *hc, unsigned from)

@@ -13,12 +13,18 @@ uint32_t slabs_count(struct heap_class *hc);
 /* A slab becomes the heap's, on the list of its fullness; or no longer is. */
 void slabs_add(struct heap *h, struct slab *s);
 void slabs_remove(struct heap *h, struct slab *s);
-/* Puts the slab where its fullness and flags say; no free object: on no list. */
+/* Puts the slab where its fullness and flags say; no free object and not cordoned: on no list. */
 void slabs_update(struct heap_class *hc, struct slab *s);
 /* A slab without live objects that the heap can do without. */
 bool slabs_is_spare(const struct heap *h, const struct slab *s);
 /* Gives the pages of a slab without live objects back. */
 void slabs_release(struct heap *h, struct slab *s);
+/* Nothing is handed out from the slab any more, and it goes back when it is empty, which may
+ * be now; or it is as others again. */
+void slabs_cordon(struct heap *h, struct slab *s);
+void slabs_uncordon(struct heap *h, struct slab *s);
+/* Whether any slab of the class, of any heap, is cordoned: a hint without all locks. */
+bool slabs_any_cordoned(unsigned cls);
 /* The fullest slab that has a free object; NULL: none. */
 struct slab *slabs_fullest(struct heap_class *hc);
 /* The emptiest slab of the class that is at least as empty as list `from`; NULL: none. */

@@ -326,6 +326,12 @@ void os_futex_wake(_Atomic uint32_t *word, int nr)
 	(void)syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, nr, NULL, NULL, 0);
 }
 
+void os_nap(unsigned nr_naps)
+{
+	(void)nr_naps;
+	os_yield();
+}
+
 void os_yield(void)
 {
 	/* Written only by tests with one thread that yields. */
