@@ -138,6 +138,18 @@ void os_uncommit(void *addr, size_t bytes);
 void os_hugepage(void *addr, size_t bytes, bool on);
 /* Drops the contents (MADV_DONTNEED): reads as zero from now on; 0 or -errno. */
 int os_purge(void *addr, size_t bytes) MUST_CHECK;
+/* A part of memory, and whether it was given back: 0 or -errno. */
+struct os_range {
+	void *addr;
+	size_t bytes;
+	int err;
+};
+/*
+ * Gives several parts back, by one call where the kernel takes vectors.  lazily: the system
+ * takes them when it needs them (MADV_FREE), until then they may keep their contents; where
+ * it cannot, as os_purge().  Returns how many calls it took.
+ */
+unsigned os_purge_ranges(struct os_range *ranges, unsigned nr, bool lazily);
 /*
  * Moves pages: dst's contents become src's, src reads as zero; both stay mapped and
  * writable.  0 or -errno, and then only dst's contents may have been lost.  A moved mapping never merges
@@ -197,6 +209,8 @@ struct core_config {
 	size_t reserve_bytes;
 	/* How long a wholly free block stays resident; 0: until the next work_tick(). */
 	uint64_t decay_ns;
+	/* Whole blocks are given back by MADV_FREE. */
+	bool purge_lazily;
 	/* From how many committed bytes on new chunks ask for huge pages; SIZE_MAX: never. */
 	size_t thp_from_bytes;
 };
@@ -371,6 +385,8 @@ size_t online_pages(size_t nr_pages);
  * work_tick(), a few at a time, or by the background thread: see core/work.h.
  */
 
+/* Purges every wholly free block that is dirty; returns the bytes given back. */
+size_t purge_whole(void);
 /* Purges every free dirty page, whole blocks first; returns the bytes given back. */
 size_t purge_all(void);
 

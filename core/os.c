@@ -24,6 +24,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -196,18 +197,101 @@ void os_hugepage(void *addr, size_t bytes, bool on)
 	errno = saved;
 }
 
+/* What lies wholly in a range, in whole pages of the system; false: nothing does. */
+static bool narrow(void **addr, size_t *bytes)
+{
+	size_t page = os_page_bytes();
+	uintptr_t from = round_up((uintptr_t)*addr, page);
+	uintptr_t to = round_down((uintptr_t)*addr + *bytes, page);
+
+	*addr = (void *)from;
+	*bytes = to - from;
+	return from < to;
+}
+
+/*
+ * 0 or -errno.  Where madvise as such is forbidden (a seccomp filter), a fresh mapping does
+ * the same, but for the advice about huge pages.  What is locked into memory (EINVAL) stays.
+ */
+static int purge_range(void *addr, size_t bytes, int advice)
+{
+	int err;
+
+	if (madvise(addr, bytes, advice) == 0)
+		return 0;
+	err = -errno;
+	if (err == -EINVAL && advice != MADV_DONTNEED)
+		return purge_range(addr, bytes, MADV_DONTNEED);
+	if ((err == -EPERM || err == -ENOSYS || err == -EACCES) &&
+	    map(addr, bytes, PROT_READ | PROT_WRITE, MAP_FIXED) != NULL)
+		return 0;
+	return err;
+}
+
 int os_purge(void *addr, size_t bytes)
 {
 	int saved = errno;
-	size_t page = os_page_bytes();
-	uintptr_t from = round_up((uintptr_t)addr, page);
-	uintptr_t to = round_down((uintptr_t)addr + bytes, page);
-	int err = 0;
+	int err = narrow(&addr, &bytes) ? purge_range(addr, bytes, MADV_DONTNEED) : 0;
 
-	if (from < to && madvise((void *)from, to - from, MADV_DONTNEED) != 0)
-		err = -errno;
 	errno = saved;
 	return err;
+}
+
+/* The process itself, for process_madvise(); since Linux 6.14. */
+#define PIDFD_OF_SELF (-10000)
+#define VECTOR_MAX 16u
+
+/*
+ * Whether process_madvise() drops contents of the caller's own pages (Linux 6.13 and
+ * newer) is found out by the first use, which is remembered when it fails.
+ */
+static _Atomic bool no_vectors;
+
+/* How many ranges from the first on are done; 0: it cannot be done so. */
+static unsigned purge_vector(const struct os_range *ranges, unsigned nr, int advice)
+{
+	struct iovec vector[VECTOR_MAX];
+	unsigned done = 0;
+	long bytes;
+
+	/* Relaxed: whoever comes next finds out the same. */
+	if (nr < 2 || nr > VECTOR_MAX ||
+	    atomic_load_explicit(&no_vectors, memory_order_relaxed))
+		return 0;
+	for (unsigned i = 0; i < nr; i++)
+		vector[i] = (struct iovec){
+			.iov_base = ranges[i].addr,
+			.iov_len = ranges[i].bytes,
+		};
+	bytes = syscall(SYS_process_madvise, PIDFD_OF_SELF, vector, nr, advice, 0);
+	if (bytes < 0 && errno != EAGAIN && errno != ENOMEM)
+		atomic_store_explicit(&no_vectors, true, memory_order_relaxed);
+	while (bytes > 0 && done < nr && (size_t)bytes >= ranges[done].bytes)
+		bytes -= (long)ranges[done++].bytes;
+	return done;
+}
+
+unsigned os_purge_ranges(struct os_range *ranges, unsigned nr, bool lazily)
+{
+	int saved = errno;
+	int advice = lazily ? MADV_FREE : MADV_DONTNEED;
+	unsigned done, nr_calls;
+
+	for (unsigned i = 0; i < nr; i++) {
+		ranges[i].err = 0;
+		if (!narrow(&ranges[i].addr, &ranges[i].bytes))
+			ranges[i].bytes = 0;
+	}
+	done = purge_vector(ranges, nr, advice);
+	nr_calls = done > 0;
+	for (unsigned i = done; i < nr; i++) {
+		if (ranges[i].bytes == 0)
+			continue;
+		ranges[i].err = purge_range(ranges[i].addr, ranges[i].bytes, advice);
+		nr_calls++;
+	}
+	errno = saved;
+	return nr_calls;
 }
 
 /* Without MREMAP_DONTUNMAP (before Linux 5.7): the hole that is left is mapped anew. */

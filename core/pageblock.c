@@ -231,7 +231,7 @@ void pageblock_init(struct pageblock *block, pfn_t pfn, unsigned span, enum migr
 		.list = UINT16_MAX,
 		.order = (uint8_t)PAGEBLOCK_ORDER,
 		.span = (uint8_t)span,
-		.apart = mt == MIGRATE_CMA,
+		.apart = mt == MIGRATE_CMA ? APART_COUNTED : 0,
 	};
 	for (unsigned i = 0; i < PAGEBLOCK_WORDS; i++)
 		block->free[i] = ~(uint64_t)0;
@@ -276,7 +276,7 @@ void pageblock_purge_begin(struct pageblock *block)
 		block->purging[i] = block->free[i];
 		block->free[i] = 0;
 	}
-	block->nr_purging = block->nr_free;
+	block->nr_purging = (uint16_t)block->nr_free;
 	block->nr_free = 0;
 	block->nr_dirty = 0;
 	block->orders = 0;
@@ -323,6 +323,6 @@ void pageblock_check(const struct pageblock *block)
 	CHECK(block->order == order);
 	CHECK(block->pfn % PAGEBLOCK_PAGES == 0);
 	CHECK(pageblock_type(block) < NR_MIGRATETYPES);
-	CHECK(block->apart ==
+	CHECK(((block->apart & APART_COUNTED) != 0) ==
 	      (pageblock_isolated(block) || pageblock_type(block) == MIGRATE_CMA));
 }

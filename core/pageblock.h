@@ -41,16 +41,23 @@ struct pageblock {
 	uint64_t idle_since_ns; /* valid while wholly free and dirty */
 	uint32_t nr_free;       /* bits set in free */
 	uint32_t nr_dirty;      /* bits set in free and in dirty */
-	uint32_t nr_purging;    /* bits set in purging */
+	uint16_t nr_purging;    /* bits set in purging */
+	uint8_t nr_seen;        /* half of nr_free, when waste.c looked last */
+	uint8_t unused;
 	uint16_t list;          /* index list it is on, or INDEX_NONE */
 	uint8_t order;          /* largest naturally aligned free order, or ORDER_NONE */
 	uint8_t span;           /* number of its span */
 	_Atomic uint8_t type;
 	_Atomic uint8_t isolated;
-	uint8_t apart;     /* isolated or CMA: its free pages are counted apart */
+	uint8_t apart;     /* APART_...: what allocation and freeing must know of it */
 	uint8_t nr_contig; /* contiguous allocations that have pages of it */
 	uint32_t owner;    /* whose isolation it is; 0: nobody's */
 };
+
+/* Isolated or CMA: its free pages are counted apart. */
+#define APART_COUNTED 1u
+/* Given back by MADV_FREE: what is clean need not be zero. */
+#define APART_LAZY 2u
 
 STATIC_ASSERT(sizeof(struct pageblock) == BLOCK_META_BYTES, "sixteen to a page, indexed by a shift");
 STATIC_ASSERT(PAGEBLOCK_WORDS == 8, "orders has a byte for each word");

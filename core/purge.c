@@ -8,8 +8,9 @@
  *
  * A block that becomes wholly free is stamped; the ones idle longest are at the ends of
  * the lists of idle blocks, and go when their decay has passed or too much waits.
- * Neighbours share one madvise.  A clean block is on another
- * list, so an idle block costs one madvise however long it is idle.
+ * Neighbours share one part, and several parts one call where the kernel takes vectors.  A
+ * clean block is on another list, so an idle block costs one madvise however long it is
+ * idle.  Given back lazily (MADV_FREE) its pages count as clean, but not as zero.
  *
  * Not guaranteed: that purge_all() sees pages freed while it runs, or what pcplists hold.
  */
@@ -31,8 +32,14 @@ static uint64_t due_ns(const struct pageblock *block)
 							 : block->idle_since_ns + decay;
 }
 
-/* The last madvise failed: tried again when a decay has passed. Under the zone lock. */
-static bool refused;
+/* Blocks looked at in one critical section. */
+#define SCAN_BLOCKS ((size_t)256)
+#define REFUSED_NS ((uint64_t)100 * 1000 * 1000)
+#define REFUSED_DOUBLINGS 8u
+
+/* Refusals by the system in a row, and when it is asked again.  Under the zone lock. */
+static unsigned nr_refused;
+static uint64_t retry_ns;
 
 /* More waited than may: the background thread is bringing it down. */
 static bool above_mark;
@@ -48,7 +55,7 @@ static bool too_much_waits(void)
 
 	if (above_mark && work_has_background())
 		most -= most / 8;
-	above_mark = !refused && zone.dirty_free_pages > most;
+	above_mark = nr_refused == 0 && zone.dirty_free_pages > most;
 	return above_mark;
 }
 
@@ -74,30 +81,52 @@ void zone_idle_locked(struct pageblock *block)
 	work_due(&purge_work, too_much_waits() ? block->idle_since_ns : due_ns(block));
 }
 
-/* --- one batch ------------------------------------------------------------------------------- */
+/* --- a batch --------------------------------------------------------------------------------- */
+
+/* A block on its way, and what of it: a copy, because the block goes on. */
+struct going {
+	struct pageblock *block;
+	uint64_t runs[PAGEBLOCK_WORDS];  /* taken off free */
+	uint64_t dirty[PAGEBLOCK_WORDS]; /* those of them that are dirty */
+	uint64_t done[PAGEBLOCK_WORDS];  /* those that were given back */
+};
 
 /* Blocks on their way, lowest first. */
 struct batch {
 	unsigned nr;
-	struct pageblock *blocks[BATCH_BLOCKS];
+	unsigned nr_calls;
+	bool lazily; /* only with wholly free blocks */
+	int err;
+	struct going going[BATCH_BLOCKS];
+};
+
+/* What is given back by one call. */
+#define PARTS_MAX 16u
+struct parts {
+	unsigned nr;
+	struct os_range ranges[PARTS_MAX];
 };
 
 static void begin_locked(struct batch *batch, struct pageblock *block)
 {
 	unsigned i = batch->nr++;
 
+	for (; i > 0 && batch->going[i - 1].block->pfn > block->pfn; i--)
+		batch->going[i] = batch->going[i - 1];
+	batch->going[i] = (struct going){.block = block};
 	zone_count_free_locked(block, -(uint64_t)block->nr_free);
 	zone.purging_pages += block->nr_free;
 	zone.dirty_free_pages -= block->nr_dirty;
 	pageblock_purge_begin(block);
+	for (unsigned k = 0; k < PAGEBLOCK_WORDS; k++) {
+		batch->going[i].runs[k] = block->purging[k];
+		batch->going[i].dirty[k] = block->purging[k] & block->dirty[k];
+	}
 	index_update(block);
-	for (; i > 0 && batch->blocks[i - 1]->pfn > block->pfn; i--)
-		batch->blocks[i] = batch->blocks[i - 1];
-	batch->blocks[i] = block;
 }
 
-/* Puts a block's pages back; done: which were given back, NULL: none. */
-static void end_locked(struct pageblock *block, const uint64_t *done)
+/* Puts a block's pages back. */
+static void end_locked(struct pageblock *block, const uint64_t *done, bool lazily)
 {
 	uint32_t nr_purging = block->nr_purging;
 	uint32_t nr_purged = 0;
@@ -105,6 +134,10 @@ static void end_locked(struct pageblock *block, const uint64_t *done)
 
 	for (unsigned i = 0; done != NULL && i < PAGEBLOCK_WORDS; i++)
 		nr_purged += word_count(block->purging[i] & block->dirty[i] & done[i]);
+	if (lazily && nr_purged > 0)
+		block->apart |= APART_LAZY;
+	else if (nr_purging == PAGEBLOCK_PAGES && done != NULL && done[0] != 0)
+		block->apart &= (uint8_t)~APART_LAZY;
 	pageblock_purge_end(block, done);
 	zone.purging_pages -= nr_purging;
 	zone_count_free_locked(block, nr_purging);
@@ -115,44 +148,134 @@ static void end_locked(struct pageblock *block, const uint64_t *done)
 	index_update(block);
 }
 
-/* Gives wholly free blocks back, with the lock dropped; the bytes that were dirty. */
-static size_t purge_whole(struct batch *batch)
+static void mark_done(struct batch *batch, pfn_t from, pfn_t end)
 {
-	static const uint64_t all[PAGEBLOCK_WORDS] = {
-		UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX,
-		UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX,
+	for (unsigned i = 0; i < batch->nr; i++) {
+		pfn_t start = batch->going[i].block->pfn;
+		pfn_t first = from > start ? from : start;
+		pfn_t last = end < start + PAGEBLOCK_PAGES ? end : start + PAGEBLOCK_PAGES;
+
+		if (first < last)
+			pageblock_bits_set(batch->going[i].done, (unsigned)(first - start),
+					   (unsigned)(last - first));
+	}
+}
+
+static void flush_parts(struct batch *batch, struct parts *parts)
+{
+	pfn_t from[PARTS_MAX], end[PARTS_MAX];
+
+	for (unsigned i = 0; i < parts->nr; i++) {
+		from[i] = pfn_of(parts->ranges[i].addr);
+		end[i] = from[i] + parts->ranges[i].bytes / PAGE_BYTES;
+	}
+	batch->nr_calls += os_purge_ranges(parts->ranges, parts->nr, batch->lazily);
+	for (unsigned i = 0; i < parts->nr; i++) {
+		if (parts->ranges[i].err == 0)
+			mark_done(batch, from[i], end[i]);
+		else
+			batch->err = parts->ranges[i].err;
+	}
+	parts->nr = 0;
+}
+
+/* Neighbours become one part. */
+static void add_part(struct batch *batch, struct parts *parts, pfn_t pfn, size_t nr_pages)
+{
+	struct os_range *last = &parts->ranges[parts->nr - 1];
+
+	if (parts->nr > 0 && pfn_of(last->addr) + last->bytes / PAGE_BYTES == pfn) {
+		last->bytes += nr_pages * PAGE_BYTES;
+		return;
+	}
+	if (parts->nr == PARTS_MAX)
+		flush_parts(batch, parts);
+	parts->ranges[parts->nr++] = (struct os_range){
+		.addr = pfn_to_addr(pfn),
+		.bytes = nr_pages * PAGE_BYTES,
 	};
-	bool done[BATCH_BLOCKS] = {false};
-	unsigned nr_calls = 0;
-	bool all_ok = true;
+}
+
+/* The runs that have a dirty page, wholly for the sake of fewer calls. */
+static void add_block(struct batch *batch, struct parts *parts, const struct going *going)
+{
+	const uint64_t *runs = going->runs;
+	unsigned from = pageblock_bits_next(runs, 0, true);
+	unsigned os_pages = (unsigned)(os_page_bytes() / PAGE_BYTES);
+
+	while (from != PAGE_NONE) {
+		unsigned end = pageblock_bits_next(runs, from, false);
+		/* What the system leaves out where its pages are larger. */
+		unsigned first = (unsigned)round_up(from, os_pages);
+		unsigned last = (unsigned)round_down(end, os_pages);
+		bool whole = last - first == PAGEBLOCK_PAGES;
+
+		/* A whole clean block is here because it was given back lazily. */
+		if (first < last &&
+		    (whole || !pageblock_bits_none(going->dirty, first, last - first)))
+			add_part(batch, parts, going->block->pfn + first, last - first);
+		from = pageblock_bits_next(runs, end, true);
+	}
+}
+
+/* The system has refused: said once, and tried again after longer and longer. */
+static void refuse_locked(int err)
+{
+	static bool said;
+	uint64_t wait_ns = zone.config.decay_ns > REFUSED_NS ? zone.config.decay_ns : REFUSED_NS;
+	uint64_t now_ns = os_now_ns();
+
+	if (!said)
+		util_say("the system does not take memory back, which stays resident: error",
+			 (uint64_t)-err);
+	said = true;
+	/* As often as somebody asks for it meanwhile. */
+	if (nr_refused > 0 && now_ns < retry_ns)
+		return;
+	retry_ns = now_ns + (wait_ns << nr_refused);
+	if (nr_refused < REFUSED_DOUBLINGS)
+		nr_refused++;
+}
+
+/* Gives what the batch has back, with the lock dropped; the bytes that were dirty. */
+static size_t give(struct batch *batch)
+{
+	struct parts parts = {.nr = 0};
 	uint64_t before;
 	size_t nr_bytes;
 
 	PAUSE(PURGE_UNLOCKED);
-	for (unsigned i = 0; i < batch->nr;) {
-		pfn_t first = batch->blocks[i]->pfn;
-		unsigned n = 1;
-		bool ok;
-
-		while (i + n < batch->nr && batch->blocks[i + n]->span == batch->blocks[i]->span &&
-		       batch->blocks[i + n]->pfn == first + n * PAGEBLOCK_PAGES)
-			n++;
-		ok = os_purge(pfn_to_addr(first), n * PAGEBLOCK_BYTES) == 0;
-		nr_calls++;
-		for (unsigned k = 0; k < n; k++)
-			done[i++] = ok;
-		all_ok &= ok;
-	}
+	for (unsigned i = 0; i < batch->nr; i++)
+		add_block(batch, &parts, &batch->going[i]);
+	if (parts.nr > 0)
+		flush_parts(batch, &parts);
 	PAUSE(PURGE_ADVISED);
 	zone_lock();
-	refused = !all_ok;
 	before = zone.purged_pages;
-	zone.purge_calls += nr_calls;
+	zone.purge_calls += batch->nr_calls;
+	if (batch->err != 0)
+		refuse_locked(batch->err);
+	else
+		nr_refused = 0;
 	for (unsigned i = 0; i < batch->nr; i++)
-		end_locked(batch->blocks[i], done[i] ? all : NULL);
+		end_locked(batch->going[i].block, batch->going[i].done, batch->lazily);
 	nr_bytes = (size_t)(zone.purged_pages - before) * PAGE_BYTES;
 	zone_unlock();
 	return nr_bytes;
+}
+
+size_t purge_blocks(struct pageblock **blocks, unsigned nr)
+{
+	struct batch batch = {.nr = 0};
+
+	ASSERT(nr <= BATCH_BLOCKS);
+	zone_lock();
+	for (unsigned i = 0; i < nr; i++)
+		/* nr_purging: somebody else is at it. */
+		if (blocks[i]->nr_dirty > 0 && blocks[i]->nr_purging == 0)
+			begin_locked(&batch, blocks[i]);
+	zone_unlock();
+	return batch.nr > 0 ? give(&batch) : 0;
 }
 
 static bool any_purging(struct pageblock **blocks, unsigned nr)
@@ -168,15 +291,7 @@ static bool any_purging(struct pageblock **blocks, unsigned nr)
 
 void purge_isolated(struct pageblock **blocks, unsigned nr)
 {
-	struct batch batch = {.nr = 0};
-
-	zone_lock();
-	for (unsigned i = 0; i < nr; i++)
-		if (pageblock_whole(blocks[i]) && blocks[i]->nr_dirty > 0)
-			begin_locked(&batch, blocks[i]);
-	zone_unlock();
-	if (batch.nr > 0)
-		(void)purge_whole(&batch);
+	(void)purge_blocks(blocks, nr);
 	while (any_purging(blocks, nr))
 		os_yield();
 }
@@ -201,11 +316,16 @@ static struct pageblock *oldest_idle(void)
 /* A slice of what is due; when the next is. */
 static COLD uint64_t purge_run(uint64_t now_ns)
 {
-	struct batch batch = {.nr = 0};
+	struct batch batch = {.lazily = zone.config.purge_lazily};
 	struct pageblock *oldest;
 	uint64_t due = WORK_NEVER;
 
 	zone_lock();
+	if (nr_refused > 0 && now_ns < retry_ns) {
+		due = oldest_idle() != NULL ? retry_ns : WORK_NEVER;
+		zone_unlock();
+		return due;
+	}
 	while ((oldest = oldest_idle()) != NULL) {
 		due = due_ns(oldest);
 		if (due > now_ns && too_much_waits())
@@ -217,94 +337,44 @@ static COLD uint64_t purge_run(uint64_t now_ns)
 	}
 	zone_unlock();
 	if (batch.nr > 0)
-		(void)purge_whole(&batch);
+		(void)give(&batch);
 	return due;
 }
 
 /* --- everything ------------------------------------------------------------------------------------ */
 
-/* Purges the wholly free dirty blocks of a span; the bytes given back. */
-static size_t purge_span_whole(struct span *span)
+/* What of a span's blocks purge_all() takes in one pass. */
+typedef bool takes_fn(const struct pageblock *block);
+
+static bool takes_whole(const struct pageblock *block)
+{
+	return pageblock_whole(block) &&
+	       (block->nr_dirty > 0 || (block->apart & APART_LAZY) != 0);
+}
+
+static bool takes_partial(const struct pageblock *block)
+{
+	return block->nr_dirty > 0 && block->nr_purging == 0;
+}
+
+/* The bytes given back of those blocks of a span. */
+static size_t purge_span(struct span *span, takes_fn *takes)
 {
 	size_t nr = span_committed(span);
 	size_t nr_bytes = 0;
 
 	for (size_t i = 0; i < nr;) {
 		struct batch batch = {.nr = 0};
+		size_t end = nr - i > SCAN_BLOCKS ? i + SCAN_BLOCKS : nr;
 
 		zone_lock();
-		for (; i < nr && batch.nr < BATCH_BLOCKS; i++)
-			if (pageblock_whole(&span->blocks[i]) && span->blocks[i].nr_dirty > 0)
+		for (; i < end && batch.nr < BATCH_BLOCKS; i++)
+			if (takes(&span->blocks[i]))
 				begin_locked(&batch, &span->blocks[i]);
 		zone_unlock();
 		if (batch.nr > 0)
-			nr_bytes += purge_whole(&batch);
+			nr_bytes += give(&batch);
 	}
-	return nr_bytes;
-}
-
-/* What purge_partial() works on while the lock is dropped: a copy, as the block goes on. */
-struct partial {
-	pfn_t pfn;
-	uint64_t runs[PAGEBLOCK_WORDS];  /* taken off free */
-	uint64_t dirty[PAGEBLOCK_WORDS]; /* those of them that are dirty */
-	uint64_t done[PAGEBLOCK_WORDS];  /* those that were given back */
-};
-
-/* Purges the runs that have a dirty page, wholly for the sake of fewer calls. */
-static unsigned purge_runs(struct partial *partial)
-{
-	const uint64_t *runs = partial->runs;
-	unsigned from = pageblock_bits_next(runs, 0, true);
-	unsigned nr_calls = 0;
-	unsigned os_pages = (unsigned)(os_page_bytes() / PAGE_BYTES);
-
-	while (from != PAGE_NONE) {
-		unsigned end = pageblock_bits_next(runs, from, false);
-		/* What os_purge() leaves out where the system's pages are larger. */
-		unsigned first = (unsigned)round_up(from, os_pages);
-		unsigned last = (unsigned)round_down(end, os_pages);
-
-		if (first < last && !pageblock_bits_none(partial->dirty, first, last - first)) {
-			nr_calls++;
-			if (os_purge(pfn_to_addr(partial->pfn + first),
-				     (last - first) * PAGE_BYTES) == 0)
-				pageblock_bits_set(partial->done, first, last - first);
-		}
-		from = pageblock_bits_next(runs, end, true);
-	}
-	return nr_calls;
-}
-
-static size_t purge_partial(struct pageblock *block)
-{
-	struct partial partial = {.pfn = block->pfn};
-	struct batch batch = {.nr = 0};
-	unsigned nr_calls;
-	uint64_t before;
-	size_t nr_bytes;
-
-	zone_lock();
-	/* nr_purging: somebody else is at it. */
-	if (block->nr_dirty > 0 && block->nr_purging == 0) {
-		begin_locked(&batch, block);
-		for (unsigned i = 0; i < PAGEBLOCK_WORDS; i++) {
-			partial.runs[i] = block->purging[i];
-			partial.dirty[i] = block->purging[i] & block->dirty[i];
-		}
-	}
-	zone_unlock();
-	if (batch.nr == 0)
-		return 0;
-	PAUSE(PURGE_UNLOCKED);
-	nr_calls = purge_runs(&partial);
-	PAUSE(PURGE_ADVISED);
-	zone_lock();
-	before = zone.purged_pages;
-	zone.purge_calls += nr_calls;
-	end_locked(block, partial.done);
-	nr_bytes = (size_t)(zone.purged_pages - before) * PAGE_BYTES;
-	zone_unlock();
 	return nr_bytes;
 }
 
@@ -319,24 +389,27 @@ void purge_fork_child(void)
 
 		for (size_t k = 0; k < span_committed(span); k++)
 			if (span->blocks[k].nr_purging > 0)
-				end_locked(&span->blocks[k], NULL);
+				end_locked(&span->blocks[k], NULL, false);
 	}
 	zone_unlock();
 }
 
-size_t purge_all(void)
+size_t purge_whole(void)
 {
 	unsigned nr = span_count();
 	size_t nr_bytes = 0;
 
 	for (unsigned i = 0; i < nr; i++)
-		nr_bytes += purge_span_whole(span_at(i));
-	for (unsigned i = 0; i < nr; i++) {
-		struct span *span = span_at(i);
-		size_t nr_blocks = span_committed(span);
+		nr_bytes += purge_span(span_at(i), takes_whole);
+	return nr_bytes;
+}
 
-		for (size_t k = 0; k < nr_blocks; k++)
-			nr_bytes += purge_partial(&span->blocks[k]);
-	}
+size_t purge_all(void)
+{
+	unsigned nr = span_count();
+	size_t nr_bytes = purge_whole();
+
+	for (unsigned i = 0; i < nr; i++)
+		nr_bytes += purge_span(span_at(i), takes_partial);
 	return nr_bytes;
 }

@@ -63,3 +63,16 @@ void util_fail_numbers(const char *what, uint64_t kept, uint64_t walked, const c
 	text[len] = '\0';
 	util_fail(text, file, line);
 }
+
+void util_say(const char *what, uint64_t number)
+{
+	char text[256];
+	size_t len = 0;
+
+	append(text, sizeof(text) - 1, &len, "pageblock: ");
+	append(text, sizeof(text) - 1, &len, what);
+	append(text, sizeof(text) - 1, &len, " ");
+	append_number(text, sizeof(text) - 1, &len, number);
+	append(text, sizeof(text), &len, "\n");
+	os_write_stderr(text, len);
+}

@@ -30,6 +30,9 @@ _Noreturn void util_fail(const char *what, const char *file, int line);
 _Noreturn void util_fail_numbers(const char *what, uint64_t kept, uint64_t walked,
 				 const char *file, int line);
 
+/* One line on standard error, "pageblock: <what> <number>": the program goes on. */
+void util_say(const char *what, uint64_t number);
+
 #define CHECK(cond)                                                                            \
 	do {                                                                                   \
 		if (unlikely(!(cond)))                                                         \

@@ -37,6 +37,7 @@ int core_init(const struct core_config *config)
 	CHECK(config->client_bytes % PAGE_BYTES == 0);
 	zone.config = *config;
 	purge_init();
+	waste_init();
 	zone_lock();
 	err = span_init();
 	zone_unlock();
@@ -49,6 +50,7 @@ void core_reconfigure(const struct core_config *config)
 {
 	zone_lock();
 	zone.config.decay_ns = config->decay_ns;
+	zone.config.purge_lazily = config->purge_lazily;
 	zone.config.thp_from_bytes = config->thp_from_bytes;
 	zone_unlock();
 	/* What waits is looked at by the new decay. */
@@ -57,26 +59,39 @@ void core_reconfigure(const struct core_config *config)
 
 /* --- one block ------------------------------------------------------------------------ */
 
+/*
+ * Takes n free pages of a block with something apart from the counters; whether those of
+ * its pages that are clean read as zero.  Nothing is taken from isolated blocks.
+ */
+static NOINLINE bool take_apart(const struct pageblock *block, uint64_t n)
+{
+	if (pageblock_type(block) == MIGRATE_CMA)
+		zone.cma_free_pages -= n;
+	return (block->apart & APART_LAZY) == 0;
+}
+
 /* Takes [from, from + n) of a block; whether all of it reads as zero. */
 static inline bool take(struct pageblock *block, unsigned from, unsigned n)
 {
 	unsigned nr_dirty = pageblock_take(block, from, n);
+	bool clean_is_zero = true;
 
 	zone.free_pages -= n;
-	/* Nothing is taken from isolated blocks. */
 	if (unlikely(block->apart))
-		zone.cma_free_pages -= n;
+		clean_is_zero = take_apart(block, n);
 	zone.taken_pages += n;
 	zone.dirty_free_pages -= nr_dirty;
 	if (PB_DEBUG >= 2)
 		pageblock_check(block);
 	index_update(block);
-	return nr_dirty == 0;
+	return nr_dirty == 0 && clean_is_zero;
 }
 
 static inline void put(struct pageblock *block, unsigned from, unsigned n, bool clean)
 {
 	zone.dirty_free_pages += pageblock_put(block, from, n, clean);
+	if (unlikely(zone.dirty_free_pages > zone.waste_mark))
+		waste_armed_locked();
 	zone.taken_pages -= n;
 	if (unlikely(block->apart))
 		zone_count_free_locked(block, n);
@@ -105,7 +120,7 @@ void zone_set_type_locked(struct pageblock *block, enum migratetype mt)
 	/* Relaxed: as pageblock_type(). */
 	atomic_store_explicit(&block->type, (uint8_t)mt, memory_order_relaxed);
 	if (unlikely(mt == MIGRATE_CMA)) {
-		block->apart = true;
+		block->apart |= APART_COUNTED;
 		zone.cma_total_pages += PAGEBLOCK_PAGES;
 		if (!pageblock_isolated(block))
 			zone.cma_free_pages += block->nr_free;
@@ -121,7 +136,10 @@ void zone_set_isolated_locked(struct pageblock *block, bool isolated)
 	zone_count_free_locked(block, -(uint64_t)block->nr_free);
 	/* Relaxed: as pageblock_isolated(). */
 	atomic_store_explicit(&block->isolated, isolated, memory_order_relaxed);
-	block->apart = isolated || pageblock_type(block) == MIGRATE_CMA;
+	if (isolated || pageblock_type(block) == MIGRATE_CMA)
+		block->apart |= APART_COUNTED;
+	else
+		block->apart &= (uint8_t)~APART_COUNTED;
 	zone_count_free_locked(block, block->nr_free);
 	if (!isolated && pageblock_whole(block))
 		zone_idle_locked(block);
@@ -241,6 +259,7 @@ unsigned zone_alloc_bulk_locked(unsigned order, enum migratetype mt, unsigned nr
 	struct pageblock *block;
 	unsigned done = 0;
 	unsigned n = 1u << order;
+	bool clean_is_zero;
 
 	ASSERT(lock_held(LOCK_ZONE) && order <= PAGEBLOCK_ORDER);
 	block = pick(mt, order);
@@ -249,16 +268,17 @@ unsigned zone_alloc_bulk_locked(unsigned order, enum migratetype mt, unsigned nr
 	/* Others' blocks are not emptied to fill a cache. */
 	if (pageblock_type(block) != mt)
 		nr = 1;
+	clean_is_zero = (block->apart & APART_LAZY) == 0;
 	do {
 		unsigned from = pageblock_find_order(block, order);
 		unsigned nr_dirty = pageblock_take(block, from, n);
 
 		zone.dirty_free_pages -= nr_dirty;
-		runs[done++] = (block->pfn + from) << 1 | (nr_dirty == 0);
+		runs[done++] = (block->pfn + from) << 1 | (nr_dirty == 0 && clean_is_zero);
 	} while (done < nr && block->order != ORDER_NONE && block->order >= order);
 	zone.free_pages -= (uint64_t)done << order;
 	if (unlikely(block->apart))
-		zone.cma_free_pages -= (uint64_t)done << order;
+		(void)take_apart(block, (uint64_t)done << order);
 	zone.taken_pages += (uint64_t)done << order;
 	if (PB_DEBUG >= 2)
 		pageblock_check(block);

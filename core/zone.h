@@ -21,6 +21,8 @@ struct zone {
 	uint64_t purging_pages;
 	uint64_t dirty_free_pages;
 	uint64_t total_pages;
+	/* Of dirty_free_pages: from there on waste.c wants to know. */
+	uint64_t waste_mark;
 	uint64_t purged_pages;
 	uint64_t purge_calls;
 	uint64_t claims;
@@ -83,7 +85,6 @@ static inline void zone_count_free_locked(const struct pageblock *block, uint64_
 /* Takes [from, from + n) of a block that is not isolated, all of them free. */
 void zone_take_locked(struct pageblock *block, unsigned from, unsigned n);
 
-#define PURGE_BATCH_BLOCKS 8u
 /*
  * Gives isolated blocks back that are wholly free, and waits for those that somebody else
  * is giving back.  Call without the lock; at most PURGE_BATCH_BLOCKS.  They are clean
@@ -91,10 +92,22 @@ void zone_take_locked(struct pageblock *block, unsigned from, unsigned n);
  */
 void purge_isolated(struct pageblock **blocks, unsigned nr);
 
+#define PURGE_BATCH_BLOCKS 8u
+
 void purge_init(void);
 void purge_fork_child(void);
 /* Looks at what is due anew. */
 void purge_soon(void);
+/*
+ * Gives back the free dirty runs of blocks, wholly free ones or not, without locks; at most
+ * PURGE_BATCH_BLOCKS of them.  Blocks that somebody else is giving back are left to him.
+ * Returns the bytes that were dirty.
+ */
+size_t purge_blocks(struct pageblock **blocks, unsigned nr);
+
+/* Free dirty pages in blocks that are in use: waste.c. */
+void waste_init(void);
+void waste_armed_locked(void);
 
 /* After a block became wholly free and dirty: it is idle from now on. */
 void zone_idle_locked(struct pageblock *block);

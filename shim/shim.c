@@ -28,6 +28,7 @@ static void init_once(void)
 		.vacate_end = vacate_end,
 		.reserve_bytes = config->reserve_bytes,
 		.decay_ns = config->decay_ns,
+		.purge_lazily = config->purge_lazily,
 		.thp_from_bytes = config->thp_from_bytes,
 	};
 
@@ -40,6 +41,7 @@ void shim_reconfigure(const struct shim_config *config)
 {
 	const struct core_config core = {
 		.decay_ns = config->decay_ns,
+		.purge_lazily = config->purge_lazily,
 		.thp_from_bytes = config->thp_from_bytes,
 	};
 

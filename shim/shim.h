@@ -11,12 +11,14 @@
 #include "core/util.h"
 
 #include <stdbool.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct shim_config {
 	size_t reserve_bytes;  /* see core_config */
 	uint64_t decay_ns;     /* see core_config */
+	bool purge_lazily;     /* see core_config */
 	size_t thp_from_bytes; /* see core_config */
 	/*
 	 * Changes an option while the program runs: text says NAME:VALUE.  0 or a negative

@@ -260,3 +260,94 @@ Test(os, facts)
 	(void)nanosleep(&pause, NULL);
 	cr_assert(os_now_ns() > before);
 }
+
+/* --- giving back --------------------------------------------------------------------- */
+
+/* Makes a system call fail, as a filter of the program may. */
+static void filter_call(long nr, uint32_t error)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)nr, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {.len = sizeof(code) / sizeof(*code), .filter = code};
+
+	cr_assert(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+		cr_skip_test("no seccomp");
+}
+
+/* Four parts of a megabyte each, with gaps; how many calls they took. */
+static unsigned purge_four(char *at, bool lazily)
+{
+	struct os_range ranges[4];
+	unsigned nr_calls;
+
+	memset(at, 5, 8 * MIB);
+	for (unsigned i = 0; i < 4; i++)
+		ranges[i] = (struct os_range){.addr = at + 2 * i * MIB, .bytes = MIB};
+	nr_calls = os_purge_ranges(ranges, 4, lazily);
+	for (unsigned i = 0; i < 4; i++) {
+		cr_assert(ranges[i].err == 0);
+		cr_assert(lazily || at[2 * i * MIB] == 0);
+		cr_assert(lazily || at[(2 * i + 1) * MIB - 1] == 0);
+		cr_assert(at[(2 * i + 1) * MIB] == 5 && at[(2 * i + 2) * MIB - 1] == 5);
+	}
+	return nr_calls;
+}
+
+Test(os, parts_are_given_back)
+{
+	char *at = os_reserve(8 * MIB, 2 * MIB);
+	unsigned nr_calls;
+
+	cr_assert(os_commit(at, 8 * MIB) == 0);
+	errno = 77;
+	nr_calls = purge_four(at, false);
+	cr_assert(nr_calls == 1 || nr_calls == 4);
+	cr_assert(purge_four(at, false) == nr_calls && purge_four(at, true) == nr_calls);
+	cr_assert(errno == 77);
+}
+
+Test(os, parts_where_the_kernel_takes_no_vectors)
+{
+	char *at = os_reserve(8 * MIB, 2 * MIB);
+
+	cr_assert(os_commit(at, 8 * MIB) == 0);
+	filter_call(SYS_process_madvise, ENOSYS);
+	cr_assert(purge_four(at, false) == 4);
+	cr_assert(purge_four(at, false) == 4);
+}
+
+/* Nothing but mmap is left: it does the same. */
+Test(os, giving_back_where_madvise_is_forbidden)
+{
+	char *at = os_reserve(8 * MIB, 2 * MIB);
+
+	cr_assert(os_commit(at, 8 * MIB) == 0);
+	filter_call(SYS_process_madvise, EPERM);
+	filter_call(SYS_madvise, EPERM);
+	cr_assert(purge_four(at, false) == 4);
+	memset(at, 5, 8 * MIB);
+	cr_assert(os_purge(at + MIB, MIB) == 0);
+	cr_assert(at[MIB] == 0 && at[2 * MIB - 1] == 0 && at[MIB - 1] == 5 && at[2 * MIB] == 5);
+}
+
+Test(os, a_refusal_is_told)
+{
+	char *at = os_reserve(8 * MIB, 2 * MIB);
+	struct os_range ranges[2] = {{.addr = at, .bytes = MIB},
+				     {.addr = at + 4 * MIB, .bytes = MIB}};
+
+	cr_assert(os_commit(at, 8 * MIB) == 0);
+	memset(at, 5, 8 * MIB);
+	filter_call(SYS_process_madvise, EAGAIN);
+	filter_call(SYS_madvise, EAGAIN);
+	errno = 77;
+	cr_assert(os_purge(at, MIB) == -EAGAIN);
+	(void)os_purge_ranges(ranges, 2, false);
+	cr_assert(ranges[0].err == -EAGAIN && ranges[1].err == -EAGAIN && errno == 77);
+	cr_assert(at[0] == 5 && at[4 * MIB] == 5);
+}

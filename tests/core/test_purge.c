@@ -6,6 +6,8 @@
 #include "tests/support/fake_os.h"
 
 #include <criterion/criterion.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define MS ((uint64_t)1000000)
 #define NR ((size_t)32)
@@ -371,4 +373,147 @@ Test(purge, an_allocation_that_needs_the_purged_pages_waits, .init = start, .fin
 	cr_assert(purge_all() == NR * PAGEBLOCK_BYTES);
 	cr_assert(windows > 0);
 	cr_assert(zone_alloc(NR * 512, 0, MIGRATE_MOVABLE, NULL) == pfn);
+}
+
+/* --- several parts, lazily ------------------------------------------------------------ */
+
+Test(purge, parts_share_a_call_where_the_kernel_takes_vectors, .init = start, .fini = finish)
+{
+	pfn_t pfn = take(8 * 512);
+
+	fake_os.takes_vectors = true;
+	for (unsigned i = 0; i < 8; i += 2)
+		give(pfn + i * 512, 512);
+	fake_os.now_ns += 100 * MS;
+	work_tick();
+	cr_assert(fake_os.nr_purges == 1 && stats().purge_calls == 1);
+	cr_assert(stats().purged_pages == 4 * 512);
+}
+
+static void start_lazily(void)
+{
+	config.purge_lazily = true;
+	start();
+}
+
+/* Given back, but not zero; once; and all_ takes what the system has not taken. */
+Test(purge, lazily_is_not_zero, .init = start_lazily, .fini = finish)
+{
+	pfn_t pfn = take(NR * 512), one;
+	bool zeroed = true;
+
+	give(pfn, 1024);
+	fake_os.now_ns += 100 * MS;
+	for (unsigned i = 0; i < 3; i++, fake_os.now_ns += 1000 * MS)
+		work_tick();
+	cr_assert(fake_os.nr_purges == 1 && stats().purged_pages == 1024);
+	cr_assert(stats().dirty_free_pages == 0 && fake_os_touched(pfn));
+	cr_assert(zone_alloc(1024, 0, MIGRATE_MOVABLE, &zeroed) == pfn && !zeroed);
+	zone_mark_clean(pfn, 1024);
+	zone_free(pfn, 1024);
+	one = zone_alloc(1, 0, MIGRATE_MOVABLE, &zeroed);
+	cr_assert(one != 0 && !zeroed);
+	zone_free(one, 1);
+	(void)purge_all();
+	cr_assert(!fake_os_touched(pfn) && !fake_os_touched(pfn + 512));
+	cr_assert(zone_alloc(1024, 0, MIGRATE_MOVABLE, &zeroed) == pfn && zeroed);
+}
+
+/* --- blocks in use ---------------------------------------------------------------------- */
+
+static void passes(unsigned nr)
+{
+	for (; nr > 0; nr--) {
+		fake_os.now_ns += 50 * MS;
+		/* A pass is several slices. */
+		for (unsigned i = 0; i < 20; i++)
+			work_tick();
+	}
+}
+
+/* Every block of these has one page in use in the middle. */
+static pfn_t sparse_blocks(unsigned nr)
+{
+	pfn_t pfn = take((size_t)nr * 512);
+
+	for (unsigned i = 0; i < nr; i++) {
+		give(pfn + i * 512, 256);
+		give(pfn + i * 512 + 257, 255);
+	}
+	return pfn;
+}
+
+Test(purge, what_is_cold_in_a_block_in_use_goes, .init = start, .fini = finish)
+{
+	pfn_t pfn = sparse_blocks(16);
+
+	work_tick();
+	cr_assert(fake_os.nr_purges == 0);
+	passes(1);
+	cr_assert(fake_os.nr_purges == 0, "looked at once only");
+	passes(1);
+	cr_assert(stats().purged_pages == 16 * 511 && stats().dirty_free_pages == 0);
+	/* Neighbours' runs go together, in two batches. */
+	cr_assert(fake_os.nr_purges == 18, "%u", fake_os.nr_purges);
+	passes(20);
+	cr_assert(fake_os.nr_purges == 18 && work_next_ns == WORK_NEVER);
+	cr_assert(fake_os_touched(pfn + 256) && !fake_os_touched(pfn));
+}
+
+Test(purge, what_changes_in_a_block_in_use_stays, .init = start, .fini = finish)
+{
+	pfn_t pfn = sparse_blocks(16);
+
+	/* More and more of the first block is used. */
+	for (unsigned i = 0; i < 10; i++) {
+		cr_assert(zone_extend(pfn + 256, 1 + 2 * i, 3 + 2 * i, NULL));
+		fake_os_use(pfn + 257 + 2 * i, 2);
+		passes(1);
+		cr_assert(fake_os_touched(pfn + 511));
+	}
+	cr_assert(stats().purged_pages == 15 * 511, "%llu",
+		  (unsigned long long)stats().purged_pages);
+	passes(2);
+	cr_assert(!fake_os_touched(pfn + 511));
+}
+
+Test(purge, a_little_in_a_block_in_use_stays, .init = start, .fini = finish)
+{
+	pfn_t pfn = take(32 * 512);
+
+	/* 32 times 63 pages: more than what begins a pass, less than what pays. */
+	for (unsigned i = 0; i < 32; i++)
+		give(pfn + i * 512, 63);
+	passes(10);
+	cr_assert(stats().purged_pages == 0 && work_next_ns == WORK_NEVER);
+}
+
+/* A fork in the middle of it: what the parent's thread had off the lists is free. */
+static void fork_in_window(void *addr, size_t bytes)
+{
+	(void)addr;
+	cr_assert(stats().purging_pages == bytes / PAGE_BYTES);
+	core_fork_prepare();
+	core_fork_child();
+	cr_assert(stats().purging_pages == 0 && stats().free_pages == stats().total_pages);
+	cr_assert(isolate_range(pfn_of(addr), bytes / PAGE_BYTES, isolate_owner()) == 0);
+	core_check();
+	/* The child does not come back from here. */
+	_exit(0);
+}
+
+Test(purge, fork_in_the_window)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		start();
+		give(take(1024), 1024);
+		fake_os.now_ns += 1000 * MS;
+		fake_os.during_purge = fork_in_window;
+		work_tick();
+		_exit(1);
+	}
+	cr_assert(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }

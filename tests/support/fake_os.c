@@ -240,13 +240,13 @@ void os_hugepage(void *addr, size_t bytes, bool on)
 	fake_os.nr_hugepage_on += on;
 }
 
-int os_purge(void *addr, size_t bytes)
+/* Without counting a call. */
+static int purge(void *addr, size_t bytes, bool lazily)
 {
 	pfn_t first = pfn_of(addr);
 	size_t nr_pages = bytes >> PAGE_SHIFT;
 	bool any = false;
 
-	fake_os.nr_purges++;
 	for (pfn_t pfn = first; pfn < first + nr_pages; pfn++) {
 		uint8_t *state = page_state(pfn);
 
@@ -267,9 +267,27 @@ int os_purge(void *addr, size_t bytes)
 
 		if ((*state & IN_USE) != 0)
 			violation("handed out while being purged", pfn);
-		*state &= (uint8_t)~TOUCHED;
+		/* Lazily: it keeps what it has, for a while. */
+		if (!lazily)
+			*state &= (uint8_t)~TOUCHED;
 	}
 	return 0;
+}
+
+int os_purge(void *addr, size_t bytes)
+{
+	fake_os.nr_purges++;
+	return purge(addr, bytes, false);
+}
+
+unsigned os_purge_ranges(struct os_range *ranges, unsigned nr, bool lazily)
+{
+	unsigned nr_calls = fake_os.takes_vectors && nr > 0 ? 1 : nr;
+
+	fake_os.nr_purges += nr_calls;
+	for (unsigned i = 0; i < nr; i++)
+		ranges[i].err = purge(ranges[i].addr, ranges[i].bytes, lazily);
+	return nr_calls;
 }
 
 int os_move(void *dst, void *src, size_t bytes)

@@ -28,6 +28,8 @@ struct fake_os {
 	unsigned fail_at;
 	/* All purges fail. */
 	bool fail_purge;
+	/* Several parts are given back by one call. */
+	bool takes_vectors;
 	/* Called in the middle of each purge, with no lock held. */
 	void (*during_purge)(void *addr, size_t bytes);
 	/* In place of the system's, true when they are (a scheduler's: see sched.h). */
