@@ -19,10 +19,11 @@ PEERS = {
     "mimalloc": "libmimalloc.so.2",
     "jemalloc": "libjemalloc.so.2",
     "tcmalloc": "libtcmalloc_minimal.so.4",
+    "tbb": "libtbbmalloc_proxy.so.2",
 }
 SUBJECT = "pageblock"
 BASELINE = "glibc"
-REFERENCE = "mimalloc"
+GLIBC = "libc.so.6"  # preloaded where a program might bring an allocator of its own
 
 # Settings of other allocators that would make a run something else than the default.
 # The library's own variables are kept: they are how a setting is measured.
@@ -62,37 +63,40 @@ def add_common_options(parser):
     parser.add_argument("--build", default=os.path.join(HERE, os.pardir, "build"),
                         metavar="DIR", help="where make put the library and the programs")
     parser.add_argument("--alloc", action="append", default=[], metavar="NAME=PATH",
-                        help="measure this library (PATH `none` for glibc); may be repeated, "
-                        "and replaces the default list: pageblock, glibc and the peers found")
+                        help="measure this library too (PATH `none` for glibc); may be repeated")
+    parser.add_argument("--alone", action="store_true",
+                        help="measure only what --alloc names, not pageblock, glibc and the "
+                        "peers")
     parser.add_argument("--json", metavar="FILE", help="write all figures to FILE too")
 
 
-def chosen_libraries(options):
-    """Names to paths, the path of glibc being None; says which defaults are missing."""
-    libraries = {}
+def libraries_and_missing(options):
+    """Names to what is preloaded, and those that were wanted and are not there, with why."""
+    libraries, missing = {}, {}
+    wanted = {}
+    if not options.alone:
+        wanted = {SUBJECT: os.path.join(options.build, "libpageblock.so"), BASELINE: "none",
+                  **{name: find_library(soname) or soname for name, soname in PEERS.items()}}
     for choice in options.alloc:
         name, separator, path = choice.partition("=")
-        if not separator or not name:
+        if not separator or not name or not path:
             give_up(f"--alloc wants NAME=PATH, not {choice!r}")
-        if path != "none" and not os.path.isfile(path):
-            give_up(f"{name}: there is no {path}")
-        libraries[name] = None if path == "none" else os.path.abspath(path)
-    if libraries:
-        return libraries
-
-    own = os.path.abspath(os.path.join(options.build, "libpageblock.so"))
-    if os.path.isfile(own):
-        libraries[SUBJECT] = own
-    else:
-        say(f"left out: {SUBJECT}, which is not built")
-    libraries[BASELINE] = None
-    for name, soname in PEERS.items():
-        path = find_library(soname)
-        if path:
-            libraries[name] = path
+        wanted[name] = path
+    for name, path in wanted.items():
+        if path == "none":
+            libraries[name] = GLIBC
+        elif os.path.isfile(path):
+            libraries[name] = os.path.abspath(path)
         else:
-            say(f"left out: {name}, because {soname} is not installed")
-    return libraries
+            missing[name] = f"there is no {path}"
+            say(f"left out: {name}, because there is no {path}")
+    return libraries, missing
+
+
+def chosen_libraries(options):
+    """Names to paths, the path of glibc being None; says which are missing."""
+    libraries, _ = libraries_and_missing(options)
+    return {name: None if path == GLIBC else path for name, path in libraries.items()}
 
 
 def program_path(options, name):
@@ -190,6 +194,7 @@ class OtherLoad:
         return sum(times[:4]) * os.sysconf("SC_CLK_TCK")
 
     def share(self):
+        """Time stolen by the host counts, time of our own that was not waited for too."""
         busy, total = self.read()
         others = busy - self.busy_start - (self.own() - self.own_start)
         return max(0.0, others / max(1, total - self.all_start))

@@ -3,11 +3,12 @@
  *
  * Runs a program once and writes what it took to the file REPORT:
  *
- *   run STATUS WALL_NS USER_US SYSTEM_US PEAK_KIB
+ *   run STATUS WALL_NS USER_US SYSTEM_US PEAK_KIB MINOR_FAULTS MAJOR_FAULTS TICKS_PER_S
  *   process NAME RESIDENT_KIB ANONYMOUS_KIB PEAK_KIB   (only with -x, one line for each
  * process)
  *
- * STATUS is the exit status, 128 plus the signal that ended the program, or "timeout".
+ * The figures are of the program and of all processes it waited for, PEAK_KIB of the largest
+ * of them; TICKS_PER_S is the rate of the clock of ticks.h. STATUS is the exit status, 128 plus the signal that ended the program, or "timeout".
  *
  * Why a program of its own: the kernel hands the peak resident size of a process on to what
  * it executes, so that a child of a large interpreter never seems smaller than that. This
@@ -32,6 +33,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "workloads/ticks.h"
 
 static volatile sig_atomic_t program_group;
 static volatile sig_atomic_t timed_out;
@@ -60,14 +63,6 @@ static void on_interrupt(int signal_number)
 {
 	kill_program();
 	_exit(128 + signal_number);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 static uint64_t timeval_us(struct timeval time)
@@ -170,7 +165,7 @@ int main(int argc, char **argv)
 	unsigned limit_s = 0;
 	int status = 0;
 	struct rusage usage = {0};
-	uint64_t start_ns, wall_ns;
+	uint64_t start_ns, wall_ns, start_ticks, nr_ticks;
 	FILE *report;
 	pid_t pid;
 
@@ -195,7 +190,8 @@ int main(int argc, char **argv)
 	signal(SIGINT, on_interrupt);
 	signal(SIGTERM, on_interrupt);
 
-	start_ns = now_ns();
+	start_ns = ticks_clock_ns();
+	start_ticks = ticks_now();
 	pid = fork();
 	if (pid < 0)
 		fail("fork");
@@ -210,7 +206,8 @@ int main(int argc, char **argv)
 		while (wait4(pid, &status, 0, &usage) < 0)
 			if (errno != EINTR)
 				fail("wait4");
-	wall_ns = now_ns() - start_ns;
+	wall_ns = ticks_clock_ns() - start_ns;
+	nr_ticks = ticks_now() - start_ticks;
 
 	fputs("run ", report);
 	if (timed_out)
@@ -218,8 +215,9 @@ int main(int argc, char **argv)
 	else
 		fprintf(report, "%d",
 			WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
-	fprintf(report, " %" PRIu64 " %" PRIu64 " %" PRIu64 " %ld\n", wall_ns,
-		timeval_us(usage.ru_utime), timeval_us(usage.ru_stime), usage.ru_maxrss);
+	fprintf(report, " %" PRIu64 " %" PRIu64 " %" PRIu64 " %ld %ld %ld %.0f\n", wall_ns,
+		timeval_us(usage.ru_utime), timeval_us(usage.ru_stime), usage.ru_maxrss,
+		usage.ru_minflt, usage.ru_majflt, (double)nr_ticks * 1e9 / (double)wall_ns);
 	if (fclose(report))
 		fail(argv[optind]);
 	return 0;

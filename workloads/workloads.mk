@@ -1,6 +1,8 @@
 # The benchmarks; the top Makefile includes this.
 #
-#   make bench               all of it, in at most five minutes
+#   make bench               the quick cases, instructions, small processes: 5 minutes
+#   make bench-full          all of it, in at most an hour
+#   make bench-report        the page with the plots once more, from the results at hand
 #   make bench-instructions  instructions per malloc+free pair (needs valgrind)
 #   make bench-small         what small processes pay
 #   make bench-gate          counts and memory beside workloads/baseline.json; see workloads/gate
@@ -9,23 +11,31 @@
 #
 # WORKLOADS_FLAGS goes to the scripts (--help tells which there are), for instance
 # make bench-small WORKLOADS_FLAGS='--compiler-runs 1000'. All figures are also left as JSON
-# in $(BUILD)/workloads/.
+# in $(BUILD)/workloads/, and shown with plots by $(BUILD)/report/index.html.
 
 WORKLOADS_DIR := $(BUILD)/workloads
 WORKLOADS_SHAPES := $(patsubst workloads/shapes/%.c,%,$(wildcard workloads/shapes/*.c))
-WORKLOADS_PROGRAMS := $(addprefix $(WORKLOADS_DIR)/,pairs launch warm handoff $(WORKLOADS_SHAPES))
+WORKLOADS_PROGRAMS := $(addprefix $(WORKLOADS_DIR)/,pairs launch warm handoff $(WORKLOADS_SHAPES) probe.so)
 
 # Flags of their own: what is measured must not change with the library's. -fno-builtin,
 # because the compiler removes a malloc whose block it sees freed.
 WORKLOADS_CFLAGS := -std=gnu17 -D_GNU_SOURCE -O2 -fno-builtin -pthread -I. $(WARN)
 
 workloads_instructions = workloads/instructions --build $(BUILD) \
-  --json $(WORKLOADS_DIR)/instructions.json $(WORKLOADS_FLAGS)
-workloads_run = workloads/run --build $(BUILD) --json $(WORKLOADS_DIR)/run.json \
-  --runs 7 --budget 150 $(WORKLOADS_FLAGS)
+  --json $(WORKLOADS_DIR)/instructions.json
+workloads_run = workloads/run --build $(BUILD) --json $(WORKLOADS_DIR)/run.json
 workloads_small = workloads/small --build $(BUILD) --json $(WORKLOADS_DIR)/small.json
+workloads_report = workloads/report --build $(BUILD)
 
-.PHONY: workloads bench bench-instructions bench-small
+# The peers, what the instructions are counted with, and the programs that are measured.
+# Without them the suite goes on and says what it leaves out.
+WORKLOADS_PEERS := libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4 libtbbmalloc2 valgrind
+WORKLOADS_NEEDS_QUICK := redis-server sqlite3 python3 gcc
+WORKLOADS_NEEDS := $(WORKLOADS_NEEDS_QUICK) memcached nginx postgresql rocksdb-tools ruby perl \
+  lua5.4 nodejs g++ clang git ghostscript z3 openjdk-17-jre-headless
+workloads_need = @for package in $(1); do tests/support/need $$package || :; done
+
+.PHONY: workloads bench bench-full bench-report bench-instructions bench-small
 
 workloads: $(WORKLOADS_PROGRAMS)
 
@@ -37,17 +47,33 @@ $(WORKLOADS_DIR)/%: workloads/%.c workloads/workloads.mk
 $(WORKLOADS_DIR)/%: workloads/shapes/%.c workloads/workloads.mk
 	$(workloads_compile)
 
+$(WORKLOADS_DIR)/%.so: workloads/%.c workloads/workloads.mk
+	$(workloads_compile) -fPIC -shared -ftls-model=initial-exec
+
 # One after the other, so that they do not disturb each other; a failure of one does not
-# keep the next from being measured.
+# keep the next from being measured, but shows in the exit status. $(1): flags of run, $(2): of
+# small.
+define workloads_bench
+@status=0; worse() { [ $$status = 1 ] || status=$$1; }; \
+$(workloads_run) $(1) $(WORKLOADS_FLAGS) || worse $$?; echo; \
+$(workloads_instructions) || worse $$?; echo; \
+$(workloads_small) $(2) || worse $$?; \
+$(workloads_report) || worse $$?; exit $$status
+endef
+
 bench: workloads $(BUILD)/libpageblock.so
-	@status=0; \
-	$(workloads_instructions) || status=1; echo; \
-	$(workloads_run) || status=1; echo; \
-	$(workloads_small) --runs 150 --compiler-runs 30 $(WORKLOADS_FLAGS) || status=1; \
-	exit $$status
+	$(call workloads_need,$(WORKLOADS_PEERS) $(WORKLOADS_NEEDS_QUICK))
+	$(call workloads_bench,--quick --runs 5 --budget 200,--runs 100 --compiler-runs 20 --memory-runs 10)
+
+bench-full: workloads $(BUILD)/libpageblock.so
+	$(call workloads_need,$(WORKLOADS_PEERS) $(WORKLOADS_NEEDS))
+	$(call workloads_bench,--runs 7 --budget 3000,)
+
+bench-report:
+	$(workloads_report)
 
 bench-instructions: workloads $(BUILD)/libpageblock.so
-	$(workloads_instructions)
+	$(workloads_instructions) $(WORKLOADS_FLAGS)
 
 bench-small: workloads $(BUILD)/libpageblock.so
 	$(workloads_small) $(WORKLOADS_FLAGS)
