@@ -301,7 +301,7 @@ static struct object *settle_locked(struct heap *h)
 	for (unsigned cls = 0; cls < NR_CLASSES; cls++) {
 		strays = settle_join(settle_chain(h, settle_cut_bin(&h->bins[cls], 0)), strays);
 		strays = settle_join(settle_inbox(h, cls), strays);
-		for (unsigned list = 0; list < NR_FULLNESS; list++) {
+		for (unsigned list = 0; list <= LIST_PURGED; list++) {
 			for (struct slab *s = h->classes[cls].lists[list], *next; s != NULL;
 			     s = next) {
 				next = s->next;
@@ -544,7 +544,7 @@ static void heap_check_class(const struct heap *h, unsigned cls)
 
 			CHECK(slab_heap(s) == h && s->cls == cls && s->list == list);
 			CHECK(cordoned == (list == LIST_CORDONED));
-			CHECK(cordoned || (s->nr_free > 0 && slab_fullness(s) == list));
+			CHECK(slab_list(s) == list);
 			slab_check(s);
 			nr_free += s->nr_free;
 		}

@@ -33,7 +33,10 @@
 #define NR_PLACES 16u
 #define PLACE_ANY 0u
 #define NR_FULLNESS 4u
-#define LIST_CORDONED NR_FULLNESS
+/* Slabs whose free objects are all on pages that were given back to the system, used last;
+ * and those from which nothing is handed out. */
+#define LIST_PURGED NR_FULLNESS
+#define LIST_CORDONED (NR_FULLNESS + 1)
 #define NR_OUTGOING 32u
 
 /* A free object on a chain.  key is arena_key() while the object is on a chain. */
@@ -66,9 +69,8 @@ struct outgoing {
 
 /* One class of a heap, beside its bin. */
 struct heap_class {
-	/* Slabs with free objects; [0] is the fullest, and behind the others all those from
-	 * which nothing is handed out. */
-	struct slab *lists[NR_FULLNESS + 1];
+	/* Slabs with free objects; [0] is the fullest. */
+	struct slab *lists[LIST_CORDONED + 1];
 	struct object *inbox;            /* chain given by other threads */
 	struct object *inbox_tail;       /* its last object */
 	uint32_t nr_inbox;

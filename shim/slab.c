@@ -30,8 +30,12 @@ struct slab *slab_create(char *start, unsigned cls, struct heap *h)
 	s->cls = (uint8_t)cls;
 	s->list = NO_LIST;
 	atomic_store_explicit(&s->flags, 0, memory_order_relaxed);
-	for (size_t g = 0; g < ci->nr_granules; g++)
+	s->nr_purged_free = 0;
+	s->seen_free = 0;
+	for (size_t g = 0; g < ci->nr_granules; g++) {
 		s[g].head_delta = (uint8_t)g;
+		s[g].purged = 0;
+	}
 	memset(s->bitmap, 0xff, nr_words * sizeof(uint64_t));
 	if (ci->nr_objects % 64 != 0)
 		s->bitmap[nr_words - 1] = ((uint64_t)1 << (ci->nr_objects % 64)) - 1;
@@ -70,8 +74,225 @@ void slab_set_heap(struct slab *s, struct heap *h)
 	atomic_store_explicit(&s->heap, h, memory_order_release);
 }
 
+/* --- ranges of the bitmap ------------------------------------------------------------------ */
+
+/* The bits of word w that are in [first, end). */
+static uint64_t word_part(unsigned w, unsigned first, unsigned end)
+{
+	uint64_t part = ~(uint64_t)0;
+
+	if (first > w * 64)
+		part &= ~(uint64_t)0 << (first - w * 64);
+	if (end < w * 64 + 64)
+		part &= ~(~(uint64_t)0 << (end - w * 64));
+	return part;
+}
+
+static unsigned range_count(const struct slab *s, unsigned first, unsigned end)
+{
+	unsigned n = 0;
+
+	for (unsigned w = first / 64; w * 64 < end; w++)
+		n += (unsigned)__builtin_popcountll(s->bitmap[w] & word_part(w, first, end));
+	return n;
+}
+
+static bool range_all(const struct slab *s, unsigned first, unsigned end)
+{
+	for (unsigned w = first / 64; w * 64 < end; w++) {
+		if ((~s->bitmap[w] & word_part(w, first, end)) != 0)
+			return false;
+	}
+	return true;
+}
+
+static void range_set(struct slab *s, unsigned first, unsigned end, bool set)
+{
+	for (unsigned w = first / 64; w * 64 < end; w++) {
+		uint64_t part = word_part(w, first, end), bit = (uint64_t)1 << w;
+
+		s->bitmap[w] = set ? s->bitmap[w] | part : s->bitmap[w] & ~part;
+		s->summary = s->bitmap[w] != 0 ? s->summary | bit : s->summary & ~bit;
+	}
+}
+
+/* --- purged pages ------------------------------------------------------------------------------ */
+
+static bool page_is_purged(const struct slab *s, unsigned page)
+{
+	return (s[page / GRANULE_PAGES].purged >> page % GRANULE_PAGES & 1) != 0;
+}
+
+/* The next run of pages that are purged, or not, at or after *page; its length, 0: none. */
+static unsigned pages_next(const struct slab *s, unsigned *page, bool purged)
+{
+	unsigned nr_pages = slab_nr_pages(s), end;
+
+	while (*page < nr_pages && page_is_purged(s, *page) != purged)
+		++*page;
+	for (end = *page; end < nr_pages && page_is_purged(s, end) == purged; end++)
+		;
+	return end - *page;
+}
+
+unsigned slab_purged_next(const struct slab *s, unsigned *page)
+{
+	return pages_next(s, page, true);
+}
+
+static void set_purged(struct slab *s, unsigned page, unsigned nr_pages, bool purged)
+{
+	for (unsigned end = page + nr_pages; page < end; page++) {
+		unsigned bit = 1u << page % GRANULE_PAGES;
+		struct slab *g = &s[page / GRANULE_PAGES];
+
+		g->purged = (uint16_t)(purged ? g->purged | bit : g->purged & ~bit);
+	}
+}
+
+/* The objects of a slab that touch a run of pages, or that are wholly on it. */
+struct object_range {
+	unsigned first, end;
+};
+
+static struct object_range objects_touching(const struct slab *s, unsigned page,
+					    unsigned nr_pages)
+{
+	const struct class_info *ci = &class_info[s->cls];
+	unsigned first = class_index(ci, page * PAGE_BYTES);
+	unsigned end = class_index(ci, (page + nr_pages) * PAGE_BYTES - 1) + 1;
+
+	if (end > s->nr_objects)
+		end = s->nr_objects;
+	return (struct object_range){ first < end ? first : end, end };
+}
+
+static struct object_range objects_within(const struct slab *s, unsigned page,
+					  unsigned nr_pages)
+{
+	const struct class_info *ci = &class_info[s->cls];
+	unsigned first = class_index(ci, page * PAGE_BYTES + ci->bytes - 1);
+	unsigned end = class_index(ci, (page + nr_pages) * PAGE_BYTES);
+
+	if (end > s->nr_objects)
+		end = s->nr_objects;
+	return (struct object_range){ first < end ? first : end, end };
+}
+
+static unsigned count_purged_free(const struct slab *s)
+{
+	unsigned n = 0, counted = 0;
+
+	for (unsigned page = 0, nr; (nr = slab_purged_next(s, &page)) > 0; page += nr) {
+		struct object_range r = objects_touching(s, page, nr);
+
+		/* One object may touch two runs. */
+		n += range_count(s, r.first > counted ? r.first : counted, r.end);
+		counted = r.end;
+	}
+	return n;
+}
+
+unsigned slab_hole_next(const struct slab *s, unsigned *page)
+{
+	unsigned nr_pages = slab_nr_pages(s);
+	unsigned end;
+
+	for (;; ++*page) {
+		for (end = *page; end < nr_pages && !page_is_purged(s, end); end++) {
+			struct object_range r = objects_touching(s, end, 1);
+
+			if (r.first == r.end || !range_all(s, r.first, r.end))
+				break;
+		}
+		if (end > *page || end == nr_pages)
+			return end - *page;
+	}
+}
+
+void slab_hole_begin(struct slab *s, unsigned page, unsigned nr_pages)
+{
+	struct object_range r = objects_touching(s, page, nr_pages);
+
+	ASSERT(range_all(s, r.first, r.end));
+	range_set(s, r.first, r.end, false);
+	s->nr_free = (uint16_t)(s->nr_free - (r.end - r.first));
+	s->nr_purged_free = (uint16_t)count_purged_free(s);
+}
+
+void slab_hole_end(struct slab *s, unsigned page, unsigned nr_pages, bool purged)
+{
+	struct object_range r = objects_touching(s, page, nr_pages);
+
+	range_set(s, r.first, r.end, true);
+	s->nr_free = (uint16_t)(s->nr_free + (r.end - r.first));
+	if (purged)
+		set_purged(s, page, nr_pages, true);
+	s->nr_purged_free = (uint16_t)count_purged_free(s);
+}
+
+/* --- taking and putting ------------------------------------------------------------------------- */
+
+/* Where the next object of a chain goes. */
+struct chain {
+	struct object **link, *last;
+	unsigned nr;
+};
+
+static void take_range(struct slab *s, struct object_range r, unsigned want, struct chain *chain)
+{
+	size_t bytes = class_info[s->cls].bytes;
+	uintptr_t key = arena_key();
+
+	for (unsigned w = r.first / 64; w * 64 < r.end && chain->nr < want; w++) {
+		uint64_t bits = s->bitmap[w] & word_part(w, r.first, r.end);
+
+		for (; bits != 0 && chain->nr < want; bits &= bits - 1, chain->nr++) {
+			unsigned i = w * 64 + (unsigned)__builtin_ctzll(bits);
+
+			chain->last = (struct object *)(void *)(s->start + i * bytes);
+			*chain->link = chain->last;
+			chain->last->key = key;
+			chain->link = &chain->last->next;
+			range_set(s, i, i + 1, false);
+		}
+	}
+}
+
+/* The pages of the lowest free object are going to be used. */
+static void use_purged(struct slab *s)
+{
+	unsigned w = (unsigned)__builtin_ctzll(s->summary);
+	size_t bytes = class_info[s->cls].bytes;
+	size_t offset = (w * 64u + (unsigned)__builtin_ctzll(s->bitmap[w])) * bytes;
+	unsigned page = (unsigned)(offset / PAGE_BYTES);
+	unsigned end = (unsigned)((offset + bytes - 1) / PAGE_BYTES) + 1;
+
+	set_purged(s, page, end - page, false);
+	s->nr_purged_free = (uint16_t)count_purged_free(s);
+}
+
+/* Of a slab with purged pages. */
+static COLD unsigned take_resident(struct slab *s, unsigned want, struct object **head,
+				   struct object **tail)
+{
+	struct chain chain = { .link = head };
+
+	if (s->nr_free == s->nr_purged_free && s->nr_free > 0)
+		use_purged(s);
+	for (unsigned page = 0, n; (n = pages_next(s, &page, false)) > 0; page += n)
+		take_range(s, objects_within(s, page, n), want, &chain);
+	*chain.link = NULL;
+	*tail = chain.last;
+	s->nr_free = (uint16_t)(s->nr_free - chain.nr);
+	return chain.nr;
+}
+
 unsigned slab_take(struct slab *s, unsigned want, struct object **head, struct object **tail)
 {
+	if (unlikely(s->nr_purged_free > 0))
+		return take_resident(s, want, head, tail);
+
 	size_t bytes = class_info[s->cls].bytes;
 	uintptr_t key = arena_key();
 	struct object *last = NULL;
@@ -154,6 +375,7 @@ void slab_check(const struct slab *s)
 	}
 	CHECK(nr_free == s->nr_free);
 	CHECK(summary == s->summary);
+	CHECK(s->nr_purged_free == count_purged_free(s));
 	if (s->nr_objects % 64 != 0)
 		CHECK(s->bitmap[s->nr_objects / 64] >> (s->nr_objects % 64) == 0);
 }

@@ -6,7 +6,9 @@
  * never by the memory itself, so that a page without live objects can be purged.
  *
  * Invariants (slab_check): nr_free counts the bitmap; summary has a bit for each
- * word of the bitmap that is not zero; no bit at or past nr_objects is set.
+ * word of the bitmap that is not zero; no bit at or past nr_objects is set; every object
+ * that touches a purged page is set, or taken off by slab_hole_begin(), and nr_purged_free
+ * counts them.
  */
 #ifndef PB_SHIM_SLAB_H
 #define PB_SHIM_SLAB_H
@@ -43,6 +45,11 @@ struct slab {
 	uint8_t head_delta; /* granules back to the first of the slab; only this and heap are
 			       valid in the others */
 	_Atomic uint8_t flags; /* SLAB_*; written under the owner's lock, read by anybody */
+	/* A bit for each page of this granule, of each granule, that was given back to the
+	 * system and not used since: all objects that touch it are free. */
+	uint16_t purged;
+	uint16_t nr_purged_free; /* of nr_free: objects that touch such a page */
+	uint16_t seen_free;      /* nr_free when it was last looked at for holes */
 };
 STATIC_ASSERT(sizeof(struct slab) == 64, "one slab header a cache line");
 
@@ -110,7 +117,8 @@ void slab_set_flags(struct slab *s, unsigned flags);
 
 /*
  * Takes up to want free objects, lowest addresses first, as a chain (linked, keyed).
- * Returns how many; *tail is the last object, whose next is NULL.
+ * Returns how many; *tail is the last object, whose next is NULL.  Objects on purged pages
+ * are taken only when there are no others, and then a page's at a time.
  */
 unsigned slab_take(struct slab *s, unsigned want, struct object **head, struct object **tail);
 
@@ -131,6 +139,32 @@ static inline unsigned slab_fullness(const struct slab *s)
 {
 	return (unsigned)(s->nr_free - 1) * NR_FULLNESS / s->nr_objects;
 }
+
+/* The list it belongs on. */
+static inline unsigned slab_list(const struct slab *s)
+{
+	if (unlikely((slab_flags(s) & SLAB_CORDONED) != 0))
+		return LIST_CORDONED;
+	if (s->nr_free == 0)
+		return NO_LIST;
+	return likely(s->nr_free != s->nr_purged_free) ? slab_fullness(s) : LIST_PURGED;
+}
+
+/* --- holes: pages of a slab without a live object -------------------------------------- */
+
+static inline unsigned slab_nr_pages(const struct slab *s)
+{
+	return 1u << class_info[s->cls].order;
+}
+
+/* The next run of such pages that are not purged, at or after *page; its length, 0: none. */
+unsigned slab_hole_next(const struct slab *s, unsigned *page);
+/* The objects that touch these pages leave the bitmap, so that nobody can have them (R11). */
+void slab_hole_begin(struct slab *s, unsigned page, unsigned nr_pages);
+/* They come back; purged: the pages were given back to the system. */
+void slab_hole_end(struct slab *s, unsigned page, unsigned nr_pages, bool purged);
+/* The next run of purged pages at or after *page; its length, 0: none. */
+unsigned slab_purged_next(const struct slab *s, unsigned *page);
 
 void slab_check(const struct slab *s);
 

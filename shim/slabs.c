@@ -21,10 +21,8 @@ static void slabs_unlist(struct heap_class *hc, struct slab *s)
 
 void slabs_update(struct heap_class *hc, struct slab *s)
 {
-	unsigned list = s->nr_free == 0 ? NO_LIST : slab_fullness(s);
+	unsigned list = slab_list(s);
 
-	if (unlikely((slab_flags(s) & SLAB_CORDONED) != 0))
-		list = LIST_CORDONED;
 	if (list == s->list)
 		return;
 	slabs_unlist(hc, s);
@@ -107,13 +105,18 @@ void slabs_uncordon(struct heap *h, struct slab *s)
 void slabs_release(struct heap *h, struct slab *s)
 {
 	pfn_t pfn = pfn_of(s->start);
+	bool purged = false;
 
 	if (unlikely((slab_flags(s) & SLAB_CORDONED) != 0))
 		(void)atomic_fetch_sub_explicit(&nr_cordoned[s->cls], 1, memory_order_relaxed);
 	slabs_remove(h, s);
 	slab_set_heap(s, NULL);
-	if (h->ownerless)
-		zone_free(pfn, (size_t)1 << class_info[s->cls].order);
+	for (unsigned page = 0, n; (n = slab_purged_next(s, &page)) > 0; page += n) {
+		zone_mark_clean(pfn + page, n);
+		purged = true;
+	}
+	if (h->ownerless || purged)
+		zone_free(pfn, slab_nr_pages(s));
 	else
 		pcp_free(&h->pcp, pfn, class_info[s->cls].order);
 }
@@ -130,7 +133,7 @@ bool slabs_is_spare(const struct heap *h, const struct slab *s)
 
 struct slab *slabs_fullest(struct heap_class *hc)
 {
-	for (unsigned list = 0; list < NR_FULLNESS; list++) {
+	for (unsigned list = 0; list <= LIST_PURGED; list++) {
 		if (hc->lists[list] != NULL)
 			return hc->lists[list];
 	}
@@ -186,5 +189,5 @@ struct slab *slabs_emptiest(struct heap_class *hc, unsigned from)
 		if (hc->lists[list] != NULL)
 			return hc->lists[list];
 	}
-	return NULL;
+	return from == 0 ? hc->lists[LIST_PURGED] : NULL;
 }

@@ -63,6 +63,9 @@ static unsigned refill_from_slabs(struct heap *h, struct bin *b, struct heap_cla
 
 		if (s == NULL && (taken > 0 || !may_make || (s = slabs_new(h, b->cls)) == NULL))
 			break;
+		/* A batch is not worth a page fault. */
+		if (unlikely(s->list == LIST_PURGED) && taken > 0)
+			break;
 
 		unsigned n = slab_take(s, want - taken, link, &tail);
 
