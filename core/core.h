@@ -52,7 +52,7 @@ enum lock_rank {
 /*
  * A small mutex: spins shortly, then sleeps on a futex.  Zero is unlocked.  Debug
  * builds check the rank order: a lock is taken only while all held ones rank lower;
- * several of one rank only while holding the lowest, as fork does.  Works before
+ * several of one rank only while holding the heaps lock, as fork does.  Works before
  * constructors and in a fork child.
  *
  * state:  0 free, 1 held, 2 held and somebody may sleep; debug builds keep rank + 1
@@ -253,6 +253,10 @@ void zone_set_dense(bool dense);
 /* Whether the address lies in a span's committed part, the only part pages come from.
  * Lock-free. */
 bool zone_owns(const void *addr);
+
+/* The committed block after the one at this address (NULL: the very first) that is of the
+ * type, as a hint; NULL: there is none.  Lock-free. */
+void *zone_next_block(const void *block, enum migratetype mt);
 
 /* Metadata of the layer above for the pageblock of an address that zone_owns(). Lock-free. */
 void *zone_client(const void *addr);

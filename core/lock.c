@@ -35,8 +35,8 @@ void lock_debug_acquire(enum lock_rank rank)
 
 	for (unsigned other = (unsigned)rank + 1; other < NR_LOCK_RANKS; other++)
 		lower_ranks_only &= held[other] == 0;
-	/* Fork holds the lowest rank and takes all the locks of a rank in a row. */
-	if (held[0] == 0 || rank == 0)
+	/* Whoever holds the heaps lock may take all the locks of a rank in a row, as fork does. */
+	if (held[LOCK_HEAPS] == 0 || rank <= LOCK_HEAPS)
 		lower_ranks_only &= held[rank] == 0;
 	CHECK(lower_ranks_only);
 	held[rank]++;

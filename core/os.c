@@ -239,7 +239,7 @@ int os_purge(void *addr, size_t bytes)
 
 /* The process itself, for process_madvise(); since Linux 6.14. */
 #define PIDFD_OF_SELF (-10000)
-#define VECTOR_MAX 16u
+#define VECTOR_MAX 64u
 
 /*
  * Whether process_madvise() drops contents of the caller's own pages (Linux 6.13 and
@@ -275,15 +275,19 @@ unsigned os_purge_ranges(struct os_range *ranges, unsigned nr, bool lazily)
 {
 	int saved = errno;
 	int advice = lazily ? MADV_FREE : MADV_DONTNEED;
-	unsigned done, nr_calls;
+	unsigned done = 0, n, nr_calls = 0;
 
 	for (unsigned i = 0; i < nr; i++) {
 		ranges[i].err = 0;
 		if (!narrow(&ranges[i].addr, &ranges[i].bytes))
 			ranges[i].bytes = 0;
 	}
-	done = purge_vector(ranges, nr, advice);
-	nr_calls = done > 0;
+	do {
+		n = nr - done < VECTOR_MAX ? nr - done : VECTOR_MAX;
+		n = purge_vector(ranges + done, n, advice);
+		done += n;
+		nr_calls += n > 0;
+	} while (n == VECTOR_MAX);
 	for (unsigned i = done; i < nr; i++) {
 		if (ranges[i].bytes == 0)
 			continue;

@@ -76,6 +76,24 @@ bool zone_owns(const void *addr)
 	return span_block(pfn_of(addr)) != NULL;
 }
 
+void *zone_next_block(const void *block, enum migratetype mt)
+{
+	struct span *span = &spans[0];
+	size_t number = 0;
+
+	if (block != NULL) {
+		span = span_find(pfn_of(block));
+		CHECK(span != NULL);
+		number = (pfn_of(block) - span->start) / PAGEBLOCK_PAGES + 1;
+	}
+	for (; span < &spans[span_count()]; span++, number = 0) {
+		for (; number < span_committed(span); number++)
+			if (pageblock_type(&span->blocks[number]) == mt)
+				return span->base + number * PAGEBLOCK_BYTES;
+	}
+	return NULL;
+}
+
 void *zone_client(const void *addr)
 {
 	pfn_t pfn = pfn_of(addr);

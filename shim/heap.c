@@ -19,6 +19,8 @@
 #define ADOPT_LOOKS_MAX 64u
 /* The same for heaps with threads. */
 #define BORROW_LOOKS_MAX 16u
+/* Slow paths of a heap since it last settled that make it worth settling it again. */
+#define IDLE_SLOW_MIN 64u
 
 struct heap heap_null;
 __thread struct heap *heap_now[NR_PLACES] = {
@@ -137,6 +139,7 @@ COLD struct heap *heap_attach(unsigned place)
 	if (h != NULL) {
 		lock_acquire(&h->lock, LOCK_HEAP);
 		h->ownerless = false;
+		h->settled = false;
 		heap_set_thread(h, thread_pointer());
 		lock_release(&h->lock, LOCK_HEAP);
 		h->next_mine = mine;
@@ -378,6 +381,18 @@ void heap_uncordon_all(void)
 	}
 }
 
+/* Bins and batches are as short as those of a new heap: it is not in use. */
+static void shrink_caches(struct heap *h)
+{
+	for (unsigned cls = 0; cls < NR_CLASSES; cls++) {
+		struct bin *b = &h->bins[cls];
+
+		b->max = (uint16_t)(limits_first(cls) * 2u);
+		b->room = b->max;
+		h->classes[cls].batch = (uint16_t)limits_first(cls);
+	}
+}
+
 static void answer(struct heap *h)
 {
 	unsigned requests;
@@ -386,10 +401,12 @@ static void answer(struct heap *h)
 	requests = divert_end(h);
 	divert_set_owner(h, thread_pointer());
 	lock_release(&h->lock, LOCK_HEAP);
-	if ((requests & DIVERT_SETTLE) != 0)
+	if ((requests & DIVERT_SETTLE) != 0) {
 		heap_settle_all(h);
-	else if ((requests & DIVERT_LEAVE) != 0)
+		shrink_caches(h);
+	} else if ((requests & DIVERT_LEAVE) != 0) {
 		leave_cordoned(h);
+	}
 }
 
 /* In the middle of an operation, so that no fast path is under way. */
@@ -411,22 +428,61 @@ void heap_thread_exit(void)
 }
 
 /* Under the heaps lock nobody takes an ownerless heap: all of it can be settled. */
+static struct object *settle_ownerless_locked(struct heap *h)
+{
+	struct object *strays;
+
+	remote_deliver_all(h);
+	lock_acquire(&h->lock, LOCK_HEAP);
+	strays = settle_locked(h);
+	lock_release(&h->lock, LOCK_HEAP);
+	pcp_drain(&h->pcp);
+	h->settled = true;
+	return strays;
+}
+
 static void drain_ownerless(void)
 {
 	struct object *strays = NULL;
 
 	lock_acquire(&heaps_lock, LOCK_HEAPS);
 	for (struct heap *h = heap_first(); h != NULL; h = h->next_all) {
-		if (!h->ownerless)
-			continue;
-		remote_deliver_all(h);
-		lock_acquire(&h->lock, LOCK_HEAP);
-		strays = settle_join(settle_locked(h), strays);
-		lock_release(&h->lock, LOCK_HEAP);
-		pcp_drain(&h->pcp);
+		if (h->ownerless)
+			strays = settle_join(settle_ownerless_locked(h), strays);
 	}
 	lock_release(&heaps_lock, LOCK_HEAPS);
 	settle_strays(strays);
+}
+
+/* Whether nobody came by a slow path since the last look, and many did since it was asked:
+ * a thread that idles with a trickle is not asked again and again. */
+static bool is_idle(struct heap *h)
+{
+	bool idle;
+
+	lock_acquire(&h->lock, LOCK_HEAP);
+	idle = h->nr_slow == h->seen_slow && h->nr_slow - h->asked_slow >= IDLE_SLOW_MIN;
+	h->seen_slow = h->nr_slow;
+	if (idle)
+		h->asked_slow = h->nr_slow;
+	lock_release(&h->lock, LOCK_HEAP);
+	return idle;
+}
+
+void heap_settle_idle(void)
+{
+	for (struct heap *h = heap_first(); h != NULL; h = h->next_all) {
+		struct object *strays = NULL;
+
+		if (!is_idle(h))
+			continue;
+		divert_heap(h, DIVERT_SETTLE);
+		lock_acquire(&heaps_lock, LOCK_HEAPS);
+		if (h->ownerless && !h->settled)
+			strays = settle_ownerless_locked(h);
+		lock_release(&heaps_lock, LOCK_HEAPS);
+		settle_strays(strays);
+	}
 }
 
 /* The caller's own heaps first deliver and are settled last, because what others' chains

@@ -91,7 +91,11 @@ struct heap {
 	struct lock lock;
 	bool ownerless; /* under heaps.lock and lock: no thread, on a stack of heaps */
 	uint8_t place;  /* written once */
+	bool settled;   /* under heaps.lock: caches nothing since it has no thread */
 	uint32_t nr_slabs;
+	/* Slow paths taken, and how many there were when it was last looked at and asked to
+	 * settle: whether it is in use.  All under the lock. */
+	uint32_t nr_slow, seen_slow, asked_slow;
 	uint64_t has_inbox[(NR_CLASSES + 63) / 64]; /* a bit for each class with an inbox */
 	struct heap *next_all;                      /* every heap ever made; written once */
 	struct heap *next_ownerless;                /* under heaps.lock */
@@ -213,6 +217,9 @@ void heap_flush(void);
 void heap_leave_cordoned(void);
 /* Every cordoned slab of every heap is as others again. */
 void heap_uncordon_all(void);
+/* The same for heaps that have not been used since the last call, as far as they cache
+ * something worth it; running threads are asked to. */
+void heap_settle_idle(void);
 void heap_check_all(void);
 
 void heap_fork_prepare(void);

@@ -27,6 +27,8 @@
 /* An eighth of a block. */
 #define HOLES_PAY ((unsigned)PAGEBLOCK_PAGES / 8)
 #define BATCH_HOLES 256u
+/* At most every second page of the largest slabs, of 2^7 pages. */
+#define HOLES_IN_SLAB_MAX 64u
 /* Blocks looked at in one slice: bounds how long it takes. */
 #define SLICE_BLOCKS 16u
 /* How often a slice that finds somebody else at work comes again. */
@@ -89,18 +91,19 @@ static void put_back(const struct hole *hole, bool purged)
 /* Gives the batch back; how many pages that was. */
 static size_t flush(void)
 {
-	unsigned nr_ranges = 0, nr_done;
 	size_t nr_pages = 0;
 
 	for (unsigned i = 0; i < state.nr_holes; i++)
-		state.ranges[nr_ranges++] = (struct os_range){
-			state.holes[i].slab->start + state.holes[i].page * PAGE_BYTES,
-			state.holes[i].nr_pages * PAGE_BYTES
+		state.ranges[i] = (struct os_range){
+			.addr = state.holes[i].slab->start + state.holes[i].page * PAGE_BYTES,
+			.bytes = state.holes[i].nr_pages * PAGE_BYTES,
 		};
-	nr_done = os_purge_ranges(state.ranges, nr_ranges, &state.nr_calls);
+	state.nr_calls += os_purge_ranges(state.ranges, state.nr_holes, false);
 	for (unsigned i = 0; i < state.nr_holes; i++) {
-		nr_pages += i < nr_done ? state.holes[i].nr_pages : 0;
-		put_back(&state.holes[i], i < nr_done);
+		bool purged = state.ranges[i].err == 0;
+
+		nr_pages += purged ? state.holes[i].nr_pages : 0;
+		put_back(&state.holes[i], purged);
 	}
 	state.nr_holes = 0;
 	state.nr_pages += nr_pages;
@@ -118,7 +121,7 @@ static bool is_cold(struct heap *h, struct slab *s, bool any_age)
 	bool cold = s->seen_free == s->nr_free || any_age;
 
 	s->seen_free = s->nr_free;
-	if ((size_t)s->nr_free * class_info[s->cls].bytes < PAGE_BYTES)
+	if (s->list == NO_LIST || (size_t)s->nr_free * class_info[s->cls].bytes < PAGE_BYTES)
 		return false;
 	state.changed |= !cold;
 	if (cold && s->nr_free == s->nr_objects) {
@@ -128,62 +131,186 @@ static bool is_cold(struct heap *h, struct slab *s, bool any_age)
 	return cold;
 }
 
-/* How many pages of the slab are holes, and with `take` they are taken into the batch. */
-static unsigned look_at(struct slab *s, bool any_age, bool take)
+static unsigned count_purged(const struct slab *s)
 {
-	struct heap *h = slab_heap(s);
-	unsigned nr_pages = 0, was;
+	unsigned nr_pages = 0;
 
-	if (h == NULL)
-		return 0;
-	lock_acquire(&h->lock, LOCK_HEAP);
-	if (slab_heap(s) != h || !is_cold(h, s, any_age || take))
-		goto out;
-	was = s->nr_free;
+	for (unsigned page = 0, n; (n = slab_purged_next(s, &page)) > 0; page += n)
+		nr_pages += n;
+	return nr_pages;
+}
+
+/* Under the heap's lock: the pages that are holes, and with `take` they join the batch. */
+static unsigned find_holes(struct heap *h, struct slab *s, bool take)
+{
+	unsigned nr_pages = 0, was = s->nr_free;
+
 	for (unsigned page = 0, n; (n = slab_hole_next(s, &page)) > 0; page += n) {
 		nr_pages += n;
-		if (!take || state.nr_holes == BATCH_HOLES)
+		if (!take)
 			continue;
+		ASSERT(state.nr_holes < BATCH_HOLES);
 		slab_hole_begin(s, page, n);
 		state.holes[state.nr_holes++] =
 			(struct hole){ s, (uint16_t)page, (uint16_t)n };
 	}
-	if (s->nr_free != was)
+	if (take && nr_pages > 0)
 		count_free(h, s, was);
-out:
+	return nr_pages;
+}
+
+/* The pages of a slab that are holes, if it is cold; adds those already purged to *nr_purged. */
+static unsigned look_at(struct slab *s, bool any_age, unsigned *nr_purged)
+{
+	struct heap *h = slab_heap(s);
+	unsigned nr_pages = 0;
+
+	if (h == NULL)
+		return 0;
+	lock_acquire(&h->lock, LOCK_HEAP);
+	if (slab_heap(s) == h && is_cold(h, s, any_age)) {
+		nr_pages = find_holes(h, s, false);
+		*nr_purged += count_purged(s);
+	}
 	lock_release(&h->lock, LOCK_HEAP);
 	return nr_pages;
 }
 
-/* Holes in one slab are at most every second page. */
-#define HOLES_IN_SLAB_MAX ((unsigned)MEDIUM_MAX / (unsigned)PAGE_BYTES * 16u / 2)
+static void take_holes(struct slab *s)
+{
+	struct heap *h = slab_heap(s);
 
+	if (h == NULL)
+		return;
+	lock_acquire(&h->lock, LOCK_HEAP);
+	if (slab_heap(s) == h && s->list != NO_LIST)
+		(void)find_holes(h, s, true);
+	lock_release(&h->lock, LOCK_HEAP);
+}
+
+/* A block with as many purged pages as are worth it has no huge page to lose any more. */
 static size_t purge_block(char *block, bool any_age)
 {
 	struct block_client *client = block_client(block);
+	unsigned nr_holes[PAGEBLOCK_GRANULES];
 	unsigned nr_pages = 0;
-	size_t nr_purged = 0;
+	size_t nr_flushed = 0;
 
-	for (unsigned g = 0; g < PAGEBLOCK_GRANULES; g++)
-		nr_pages += look_at(&client->slabs[g], any_age, false);
-	if (nr_pages < (any_age ? 1 : HOLES_PAY))
-		return 0;
 	for (unsigned g = 0; g < PAGEBLOCK_GRANULES; g++) {
-		if (state.nr_holes + HOLES_IN_SLAB_MAX > BATCH_HOLES)
-			nr_purged += flush();
-		(void)look_at(&client->slabs[g], any_age, true);
+		nr_holes[g] = look_at(&client->slabs[g], any_age, &nr_pages);
+		nr_pages += nr_holes[g];
 	}
-	return nr_purged;
+	for (unsigned g = 0; g < PAGEBLOCK_GRANULES; g++) {
+		if (nr_holes[g] == 0 || (nr_pages < HOLES_PAY && !any_age))
+			continue;
+		if (state.nr_holes + HOLES_IN_SLAB_MAX > BATCH_HOLES)
+			nr_flushed += flush();
+		take_holes(&client->slabs[g]);
+	}
+	return nr_flushed;
+}
+
+/* --- passes ---------------------------------------------------------------------------------- */
+
+static _Atomic uint64_t decay_ns;
+
+static uint64_t half_decay_ns(void)
+{
+	/* Relaxed: an option. */
+	return atomic_load_explicit(&decay_ns, memory_order_relaxed) / 2;
+}
+
+static uint64_t later(uint64_t now_ns)
+{
+	uint64_t wait = half_decay_ns();
+
+	return wait > WORK_NEVER - now_ns ? WORK_NEVER : now_ns + wait;
+}
+
+/* Looks at a few blocks after *at, which is NULL in the end; the pages given back. */
+static size_t slice_locked(char **at, bool any_age)
+{
+	size_t nr_pages = 0;
+
+	for (unsigned i = 0; i < SLICE_BLOCKS; i++) {
+		*at = zone_next_block(*at, MIGRATE_UNMOVABLE);
+		if (*at == NULL)
+			break;
+		nr_pages += purge_block(*at, any_age);
+	}
+	return nr_pages + flush();
+}
+
+static uint64_t holes_run(uint64_t now_ns)
+{
+	bool ends, again;
+
+	if (!lock_try(&state.lock, LOCK_HOLES))
+		return now_ns + BUSY_NS;
+	if (state.at == NULL) {
+		/* Relaxed: see holes_note(). */
+		atomic_store_explicit(&holes_armed, false, memory_order_relaxed);
+		state.changed = false;
+		lock_release(&state.lock, LOCK_HOLES);
+		heap_settle_idle();
+		lock_acquire(&state.lock, LOCK_HOLES);
+	}
+	(void)slice_locked(&state.at, false);
+	ends = state.at == NULL;
+	again = ends && state.changed;
+	lock_release(&state.lock, LOCK_HOLES);
+	if (!ends)
+		return 0;
+	return again ? later(now_ns) : WORK_NEVER;
+}
+
+static struct work holes_work = { .run = holes_run };
+
+COLD void holes_arm(void)
+{
+	/* Relaxed: only that one of several does it. */
+	if (!atomic_exchange_explicit(&holes_armed, true, memory_order_relaxed))
+		work_due(&holes_work, later(os_now_ns()));
 }
 
 size_t holes_purge_all(void)
 {
 	size_t nr_pages = 0;
+	char *at = NULL;
 
-	lock_acquire(&state.lock, LOCK_HOLES);
-	for (char *at = NULL; (at = zone_next_block(at, MIGRATE_UNMOVABLE)) != NULL;)
-		nr_pages += purge_block(at, true);
-	nr_pages += flush();
-	lock_release(&state.lock, LOCK_HOLES);
+	do {
+		lock_acquire(&state.lock, LOCK_HOLES);
+		nr_pages += slice_locked(&at, true);
+		lock_release(&state.lock, LOCK_HOLES);
+	} while (at != NULL);
 	return nr_pages * PAGE_BYTES;
+}
+
+void holes_set_decay(uint64_t ns)
+{
+	/* Relaxed: an option. */
+	atomic_store_explicit(&decay_ns, ns, memory_order_relaxed);
+}
+
+void holes_init(uint64_t ns)
+{
+	holes_set_decay(ns);
+	work_add(&holes_work);
+}
+
+/* --- fork ---------------------------------------------------------------------------------------- */
+
+void holes_fork_prepare(void)
+{
+	lock_acquire(&state.lock, LOCK_HOLES);
+}
+
+void holes_fork_parent(void)
+{
+	lock_release(&state.lock, LOCK_HOLES);
+}
+
+void holes_fork_child(void)
+{
+	lock_reset(&state.lock);
 }

@@ -11,7 +11,9 @@
 #include "shim/heap.h"
 
 /* Once, before the first heap. */
-void holes_init(void);
+void holes_init(uint64_t decay_ns);
+/* How long a slab is left alone before it is looked at. */
+void holes_set_decay(uint64_t decay_ns);
 
 /* Gives all there are back, whatever their age; the bytes given back. */
 size_t holes_purge_all(void);
@@ -26,9 +28,6 @@ static inline void holes_note(void)
 	if (unlikely(!atomic_load_explicit(&holes_armed, memory_order_relaxed)))
 		holes_arm();
 }
-
-struct shim_stats;
-void holes_stats_add(struct shim_stats *out);
 
 void holes_fork_prepare(void);
 void holes_fork_parent(void);

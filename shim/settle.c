@@ -162,6 +162,7 @@ static void settle_give(struct heap *h, struct object *chain)
 	struct object *strays;
 
 	lock_acquire(&h->lock, LOCK_HEAP);
+	h->nr_slow++;
 	strays = settle_chain(h, chain);
 	lock_release(&h->lock, LOCK_HEAP);
 	settle_strays(strays);

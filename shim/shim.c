@@ -5,6 +5,7 @@
 
 #include "shim/diag.h"
 #include "shim/fast.h"
+#include "shim/holes.h"
 #include "shim/inspect.h"
 #include "shim/large.h"
 #include "shim/sites.h"
@@ -34,6 +35,7 @@ static void init_once(void)
 
 	CHECK(arena_init() == 0);
 	CHECK(core_init(&core) == 0);
+	holes_init(config->decay_ns);
 	inspect_shim(config);
 }
 
@@ -46,6 +48,7 @@ void shim_reconfigure(const struct shim_config *config)
 	};
 
 	core_reconfigure(&core);
+	holes_set_decay(config->decay_ns);
 }
 
 void shim_init(void)
@@ -261,7 +264,9 @@ size_t shim_trim(void)
 {
 	shim_init();
 	heap_drain_all();
-	return purge_all();
+	size_t nr_bytes = holes_purge_all();
+
+	return nr_bytes + purge_all();
 }
 
 void shim_stats_read(struct shim_stats *out)
@@ -295,6 +300,7 @@ void shim_check(void)
 void shim_fork_prepare(void)
 {
 	shim_init();
+	holes_fork_prepare();
 	sites_fork_prepare();
 	heap_fork_prepare();
 	core_fork_prepare();
@@ -305,6 +311,7 @@ void shim_fork_parent(void)
 	core_fork_parent();
 	heap_fork_parent();
 	sites_fork_parent();
+	holes_fork_parent();
 }
 
 void shim_fork_child(void)
@@ -312,6 +319,7 @@ void shim_fork_child(void)
 	core_fork_child();
 	heap_fork_child();
 	sites_fork_child();
+	holes_fork_child();
 	/* Whoever wanted something vacated in the parent is not here. */
 	heap_uncordon_all();
 }

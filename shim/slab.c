@@ -278,7 +278,7 @@ static COLD unsigned take_resident(struct slab *s, unsigned want, struct object 
 {
 	struct chain chain = { .link = head };
 
-	if (s->nr_free == s->nr_purged_free && s->nr_free > 0)
+	if (s->nr_free == s->nr_purged_free && want > 0)
 		use_purged(s);
 	for (unsigned page = 0, n; (n = pages_next(s, &page, false)) > 0; page += n)
 		take_range(s, objects_within(s, page, n), want, &chain);

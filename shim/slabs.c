@@ -1,6 +1,7 @@
 /* The slabs of one heap; see slabs.h. */
 #include "shim/slabs.h"
 
+#include "shim/holes.h"
 #include "shim/limits.h"
 
 /* Slabs of a class, all full, from which on a new one is thought to be filled too. */
@@ -25,6 +26,8 @@ void slabs_update(struct heap_class *hc, struct slab *s)
 
 	if (list == s->list)
 		return;
+	if (list > s->list || s->list == NO_LIST)
+		holes_note();
 	slabs_unlist(hc, s);
 	if (list == NO_LIST)
 		return;

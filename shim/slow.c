@@ -92,6 +92,7 @@ static NOINLINE struct object *refill(struct heap *h, struct bin *b,
 
 	b->ran_dry = true;
 	lock_acquire(&h->lock, LOCK_HEAP);
+	h->nr_slow++;
 	if (!refill_from_inboxes(h, b))
 		taken = refill_from_slabs(h, b, hc, false);
 	lock_release(&h->lock, LOCK_HEAP);
