@@ -262,10 +262,11 @@ void shim_thread_exit(void)
 
 size_t shim_trim(void)
 {
+	size_t nr_bytes;
+
 	shim_init();
 	heap_drain_all();
-	size_t nr_bytes = holes_purge_all();
-
+	nr_bytes = holes_purge_all();
 	return nr_bytes + purge_all();
 }
 
