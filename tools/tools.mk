@@ -7,6 +7,12 @@ TOOL_OBJ := $(patsubst %.c,$(OBJ)/%.o,$(wildcard tools/*.c) preload/options.c pr
 # would inline ours into the others all the same).
 $(OBJ)/pic/preload/cxx.o: LIB_CFLAGS += -fexceptions -fsemantic-interposition
 
+# The recorder is a library of its own that stands before any allocator.
+all: $(BUILD)/libpageblock-record.so
+$(BUILD)/libpageblock-record.so: $(OBJ)/pic/tools/record/recorder.o
+	$(CC) -shared -pthread -Wl,-z,defs,-z,relro,-z,now -Wl,-soname,libpageblock-record.so \
+	  $(LDFLAGS) -o $@ $<
+
 $(BUILD)/pageblock: $(TOOL_OBJ)
 	$(CC) $(LDFLAGS_COMMON) $(LDFLAGS) -o $@ $(TOOL_OBJ)
 
@@ -39,6 +45,8 @@ install: all $(BUILD)/pageblock.pc
 	  '$(DESTDIR)$(INCLUDEDIR)' '$(DESTDIR)$(MANDIR)/man1' '$(DESTDIR)$(MANDIR)/man7'
 	install -m 755 $(BUILD)/pageblock '$(DESTDIR)$(BINDIR)/pageblock'
 	install -m 755 $(BUILD)/libpageblock.so '$(DESTDIR)$(LIBDIR)/libpageblock.so'
+	install -m 755 $(BUILD)/libpageblock-record.so \
+	  '$(DESTDIR)$(LIBDIR)/libpageblock-record.so'
 	install -m 644 $(BUILD)/pageblock.pc '$(DESTDIR)$(LIBDIR)/pkgconfig/pageblock.pc'
 	install -m 644 preload/pageblock.h '$(DESTDIR)$(INCLUDEDIR)/pageblock.h'
 	install -m 644 doc/man/pageblock.1 '$(DESTDIR)$(MANDIR)/man1/pageblock.1'
@@ -48,6 +56,7 @@ install: all $(BUILD)/pageblock.pc
 
 uninstall:
 	rm -f '$(DESTDIR)$(BINDIR)/pageblock' '$(DESTDIR)$(LIBDIR)/libpageblock.so' \
+	  '$(DESTDIR)$(LIBDIR)/libpageblock-record.so' \
 	  '$(DESTDIR)$(LIBDIR)/pkgconfig/pageblock.pc' '$(DESTDIR)$(INCLUDEDIR)/pageblock.h' \
 	  '$(DESTDIR)$(MANDIR)/man1/pageblock.1' '$(DESTDIR)$(MANDIR)/man7/pageblock.7' \
 	  '$(DESTDIR)$(COMPLETIONSDIR)/pageblock'
