@@ -103,3 +103,13 @@ check-gate: bench-gate
 ifdef GATE
 	@tests/workloads/gate $(BUILD)
 endif
+
+# --- traces ------------------------------------------------------------------------------------
+# The page allocator is linked in, for --pages.
+REPLAY_OBJ := $(patsubst %.c,$(OBJ)/%.o,workloads/replay.c workloads/pages.c tools/trace.c \
+  $(CORE_SRC))
+
+$(WORKLOADS_DIR)/replay: $(REPLAY_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_COMMON) $(LDFLAGS) -o $@ $(REPLAY_OBJ)
+workloads: $(WORKLOADS_DIR)/replay

@@ -500,6 +500,19 @@ static inline void *allocated_aligned(void *p, size_t align, size_t size, uint64
 	return p;
 }
 
+/*
+ * Allocators make some of these calls of others by their public names, which leads back
+ * here: what is called while busy is part of what is being recorded.
+ */
+#define NESTED(result, call)                                                                   \
+	do {                                                                                   \
+		bool was_busy = self.busy;                                                     \
+                                                                                               \
+		self.busy = true;                                                              \
+		(result) = (call);                                                             \
+		self.busy = was_busy;                                                          \
+	} while (0)
+
 static inline void do_free(void *p)
 {
 	if (p == NULL || unlikely(is_early(p)))
@@ -507,6 +520,15 @@ static inline void do_free(void *p)
 	record(TRACE_FREE, 0, p, 0, 0);
 	if (ready())
 		next.free(p);
+}
+
+static void *do_memalign(size_t align, size_t size, uint64_t site)
+{
+	void *p = NULL;
+
+	if (ready())
+		NESTED(p, next.memalign(align, size));
+	return allocated_aligned(p, align, size, site);
 }
 
 static void *do_realloc(void *p, size_t size, uint64_t site)
@@ -524,14 +546,14 @@ static void *do_realloc(void *p, size_t size, uint64_t site)
 			memcpy(q, p, old_size < size ? old_size : size);
 		return allocated(TRACE_MALLOC, q, size, site);
 	}
-	if (p == NULL)
-		return allocated(TRACE_MALLOC, next.realloc(NULL, size), size, site);
-	if (size == 0) {
-		record(TRACE_FREE, 0, p, 0, 0);
-		return allocated(TRACE_MALLOC, next.realloc(p, 0), 0, site);
+	if (p == NULL || size == 0) {
+		if (p != NULL)
+			record(TRACE_FREE, 0, p, 0, 0);
+		NESTED(q, next.realloc(p, size));
+		return allocated(TRACE_MALLOC, q, size, site);
 	}
 	record(RAW_REALLOC_FROM, 0, p, 0, 0);
-	q = next.realloc(p, size);
+	NESTED(q, next.realloc(p, size));
 	if (q != NULL)
 		record(TRACE_REALLOC, 0, q, size, site);
 	else
@@ -556,7 +578,11 @@ EXPORT void *calloc(size_t nr, size_t size)
 	/* What is early has never been used: it is zero. */
 	if (unlikely(!ready()))
 		return size == 0 || nr <= sizeof(early) / size ? early_alloc(nr * size) : NULL;
-	return allocated(TRACE_CALLOC, next.calloc(nr, size), nr * size, CALLER);
+
+	void *p;
+
+	NESTED(p, next.calloc(nr, size));
+	return allocated(TRACE_CALLOC, p, nr * size, CALLER);
 }
 
 EXPORT void *realloc(void *p, size_t size)
@@ -577,22 +603,24 @@ EXPORT void *reallocarray(void *p, size_t nr, size_t size)
 
 EXPORT void *memalign(size_t align, size_t size)
 {
-	if (!ready())
-		return NULL;
-	return allocated_aligned(next.memalign(align, size), align, size, CALLER);
+	return do_memalign(align, size, CALLER);
 }
 
 EXPORT void *aligned_alloc(size_t align, size_t size)
 {
-	if (!ready())
-		return NULL;
-	return allocated_aligned(next.aligned_alloc(align, size), align, size, CALLER);
+	void *p = NULL;
+
+	if (ready())
+		NESTED(p, next.aligned_alloc(align, size));
+	return allocated_aligned(p, align, size, CALLER);
 }
 
 EXPORT int posix_memalign(void **result, size_t align, size_t size)
 {
-	int error = ready() ? next.posix_memalign(result, align, size) : ENOMEM;
+	int error = ENOMEM;
 
+	if (ready())
+		NESTED(error, next.posix_memalign(result, align, size));
 	if (error == 0)
 		(void)allocated_aligned(*result, align, size, CALLER);
 	return error;
@@ -600,11 +628,7 @@ EXPORT int posix_memalign(void **result, size_t align, size_t size)
 
 EXPORT void *valloc(size_t size)
 {
-	size_t align = (size_t)sysconf(_SC_PAGESIZE);
-
-	if (!ready())
-		return NULL;
-	return allocated_aligned(next.memalign(align, size), align, size, CALLER);
+	return do_memalign((size_t)sysconf(_SC_PAGESIZE), size, CALLER);
 }
 
 EXPORT void *pvalloc(size_t size)
@@ -612,9 +636,7 @@ EXPORT void *pvalloc(size_t size)
 	size_t align = (size_t)sysconf(_SC_PAGESIZE);
 	size_t whole = (size + align - 1) & ~(align - 1);
 
-	if (!ready() || whole < size)
-		return NULL;
-	return allocated_aligned(next.memalign(align, whole), align, whole, CALLER);
+	return whole >= size ? do_memalign(align, whole, CALLER) : NULL;
 }
 
 EXPORT size_t malloc_usable_size(void *p)
@@ -638,8 +660,10 @@ static void *do_new(size_t size, uint64_t site)
 
 static void *do_new_aligned(size_t size, size_t align, uint64_t site)
 {
-	void *p = ready() ? next.memalign(align, size) : NULL;
+	void *p = NULL;
 
+	if (ready())
+		NESTED(p, next.memalign(align, size));
 	if (unlikely(p == NULL) && next.new_aligned == NULL)
 		FIND(new_aligned, "_ZnwmSt11align_val_t");
 	if (unlikely(p == NULL) && next.new_aligned != NULL)
@@ -687,33 +711,32 @@ OPERATOR(void *, _ZnamRKSt9nothrow_t, size_t size, const void *tag)
 OPERATOR(void *, _ZnwmSt11align_val_tRKSt9nothrow_t, size_t size, size_t align, const void *tag)
 {
 	(void)tag;
-	return ready() ? allocated_aligned(next.memalign(align, size), align, size, CALLER)
-		       : NULL;
+	return do_memalign(align, size, CALLER);
 }
 
 OPERATOR(void *, _ZnamSt11align_val_tRKSt9nothrow_t, size_t size, size_t align, const void *tag)
 {
 	(void)tag;
-	return ready() ? allocated_aligned(next.memalign(align, size), align, size, CALLER)
-		       : NULL;
+	return do_memalign(align, size, CALLER);
 }
 
+/* The arguments, of which the first is p. */
 #define DELETE(name, ...)                                                                      \
-	OPERATOR(void, name, void *p, ##__VA_ARGS__)                                           \
+	OPERATOR(void, name, __VA_ARGS__)                                                      \
 	{                                                                                      \
 		do_free(p);                                                                    \
 	}
 
-DELETE(_ZdlPv)
-DELETE(_ZdaPv)
+DELETE(_ZdlPv, void *p)
+DELETE(_ZdaPv, void *p)
 #pragma GCC diagnostic ignored "-Wunused-parameter"
-DELETE(_ZdlPvm, size_t size)
-DELETE(_ZdaPvm, size_t size)
-DELETE(_ZdlPvSt11align_val_t, size_t align)
-DELETE(_ZdaPvSt11align_val_t, size_t align)
-DELETE(_ZdlPvmSt11align_val_t, size_t size, size_t align)
-DELETE(_ZdaPvmSt11align_val_t, size_t size, size_t align)
-DELETE(_ZdlPvRKSt9nothrow_t, const void *tag)
-DELETE(_ZdaPvRKSt9nothrow_t, const void *tag)
-DELETE(_ZdlPvSt11align_val_tRKSt9nothrow_t, size_t align, const void *tag)
-DELETE(_ZdaPvSt11align_val_tRKSt9nothrow_t, size_t align, const void *tag)
+DELETE(_ZdlPvm, void *p, size_t size)
+DELETE(_ZdaPvm, void *p, size_t size)
+DELETE(_ZdlPvSt11align_val_t, void *p, size_t align)
+DELETE(_ZdaPvSt11align_val_t, void *p, size_t align)
+DELETE(_ZdlPvmSt11align_val_t, void *p, size_t size, size_t align)
+DELETE(_ZdaPvmSt11align_val_t, void *p, size_t size, size_t align)
+DELETE(_ZdlPvRKSt9nothrow_t, void *p, const void *tag)
+DELETE(_ZdaPvRKSt9nothrow_t, void *p, const void *tag)
+DELETE(_ZdlPvSt11align_val_tRKSt9nothrow_t, void *p, size_t align, const void *tag)
+DELETE(_ZdaPvSt11align_val_tRKSt9nothrow_t, void *p, size_t align, const void *tag)
