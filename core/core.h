@@ -40,6 +40,14 @@ enum migratetype {
 	MIGRATE_NONE = NR_MIGRATETYPES
 };
 
+/*
+ * Kinds: beside what it takes to vacate them (the migratetype), UNMOVABLE blocks are grouped
+ * by what the layer above expects of their contents, their lifetime above all, so that what
+ * goes together empties whole blocks.  0: nothing is expected.  A kind is lent from and to
+ * as types are, and a block that becomes wholly free has none any more.
+ */
+#define NR_KINDS 16u
+
 /* --- locks ------------------------------------------------------------------ */
 
 enum lock_rank {

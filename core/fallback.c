@@ -4,7 +4,7 @@
  * A whole block changes sides freely: nothing of another kind is in it.  A partly used
  * one is claimed only when at least half of it is free, so that what follows finds room
  * in the same block; failing that one run is taken where it hurts least, the fullest
- * block, and the rest stays with the block's own type.  That last step has no further
+ * block, or one that is kept for a kind, and the rest stays with the block's own type.  That last step has no further
  * conditions: grouping never makes an allocation fail (R10).
  *
  * CMA blocks never change their type (R1).  They are lent to MOVABLE and RECLAIMABLE
@@ -72,6 +72,8 @@ struct pageblock *fallback_steal(enum migratetype mt, unsigned order)
 		if (block != NULL)
 			break;
 	}
+	for (unsigned kind = 1; kind < NR_KINDS && block == NULL && mt != MIGRATE_CMA; kind++)
+		block = index_fullest(index_group(MIGRATE_UNMOVABLE, kind), order);
 	if (block == NULL && (mt == MIGRATE_MOVABLE || mt == MIGRATE_RECLAIMABLE))
 		block = index_fullest(MIGRATE_CMA, order);
 	if (block != NULL) {

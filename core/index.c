@@ -1,5 +1,5 @@
 /*
- * The index of pageblocks by type, largest free order and fullness.
+ * The index of pageblocks by group, largest free order and fullness.
  *
  * Algorithm: a list is a ring without a head, newest first.  The fullest block that can
  * serve an order is found by an OR over the masks of that order and the larger ones:
@@ -15,7 +15,7 @@
 #include "core/zone.h"
 
 /* Rows of whole blocks of any type but CMA, which is the last type. */
-#define WHOLE_FIRST (PAGEBLOCK_ORDER * NR_MIGRATETYPES)
+#define WHOLE_FIRST (PAGEBLOCK_ORDER * NR_GROUPS)
 #define WHOLE_ROWS ((unsigned)MIGRATE_CMA)
 
 STATIC_ASSERT(MIGRATE_CMA == NR_MIGRATETYPES - 1, "WHOLE_ROWS counts on it");
@@ -83,21 +83,21 @@ void index_move(struct pageblock *block, unsigned list)
 		span_set_whole(block, is_whole_list(list));
 }
 
-struct pageblock *index_emptiest(enum migratetype mt, unsigned order)
+struct pageblock *index_emptiest(unsigned group, unsigned order)
 {
 	uint32_t any = 0;
 	unsigned row = INDEX_ROWS;
 
 	for (unsigned k = order; k < INDEX_ORDERS; k++)
-		any |= index_masks[k * NR_MIGRATETYPES + mt];
+		any |= index_masks[k * NR_GROUPS + group];
 	if (any == 0)
 		return NULL;
 	any = 1u << log2_floor(any);
 	/* Equally empty: the largest order. */
 	do
-		row -= NR_MIGRATETYPES;
-	while ((index_masks[row + mt] & any) == 0);
-	return index_lists[(row + mt) << INDEX_SHIFT | log2_floor(any)];
+		row -= NR_GROUPS;
+	while ((index_masks[row + group] & any) == 0);
+	return index_lists[(row + group) << INDEX_SHIFT | log2_floor(any)];
 }
 
 struct pageblock *index_whole(enum migratetype mt, bool dirty)

@@ -1,6 +1,8 @@
 /*
- * The index: which pageblock to take next.  One list for each type, largest free order
- * and fullness, and a mask for each type and order of the lists that are not empty.
+ * The index: which pageblock to take next.  One list for each group, largest free order
+ * and fullness, and a mask for each group and order of the lists that are not empty.
+ * A group is a type, or one of the kinds of UNMOVABLE blocks (but for wholly free blocks,
+ * which have no kind).
  */
 #ifndef PB_CORE_INDEX_H
 #define PB_CORE_INDEX_H
@@ -16,15 +18,22 @@
 #define INDEX_IDLE_DIRTY 15u
 #define INDEX_IDLE_CLEAN 16u
 
+/* Groups: the types, then the kinds from 1 on. */
+#define NR_GROUPS (NR_MIGRATETYPES + NR_KINDS - 1)
+
+static inline unsigned index_group(enum migratetype mt, unsigned kind)
+{
+	return kind == 0 || mt != MIGRATE_UNMOVABLE ? (unsigned)mt : NR_MIGRATETYPES - 1 + kind;
+}
+
 /*
- * A list's number:  order * 4 + type | fullness, 0 to 16
- *                   15               5 4                 0
+ * A list's number:  order * NR_GROUPS + group | fullness, 0 to 16
+ *                   15                       5 4                 0
  */
 #define INDEX_SHIFT 5u
-#define INDEX_ROWS (INDEX_ORDERS * NR_MIGRATETYPES)
+#define INDEX_ROWS (INDEX_ORDERS * NR_GROUPS)
 #define NR_INDEX_LISTS (INDEX_ROWS << INDEX_SHIFT)
 
-STATIC_ASSERT(NR_MIGRATETYPES == 4, "a row's number is order and type");
 STATIC_ASSERT(NR_INDEX_LISTS < INDEX_NONE, "a list's number fits 16 bits");
 
 /* All under the zone lock. */
@@ -34,21 +43,25 @@ extern struct pageblock *index_lists[NR_INDEX_LISTS];
  * index_fullest() need not know how many there are above an order. */
 extern uint32_t index_masks[2 * INDEX_ROWS];
 
-static inline unsigned index_list(enum migratetype mt, unsigned order, unsigned fullness)
+static inline unsigned index_list(unsigned group, unsigned order, unsigned fullness)
 {
-	return (order * NR_MIGRATETYPES + (unsigned)mt) << INDEX_SHIFT | fullness;
+	return (order * NR_GROUPS + group) << INDEX_SHIFT | fullness;
 }
 
 /* The list the block belongs on. */
 static inline unsigned index_list_of(const struct pageblock *block)
 {
 	unsigned fullness = block->nr_free >> 5;
+	unsigned kind = block->kind;
 
 	if (unlikely(block->order == ORDER_NONE || pageblock_isolated(block)))
 		return INDEX_NONE;
-	if (unlikely(fullness == INDEX_IDLE_CLEAN && block->nr_dirty != 0))
-		fullness = INDEX_IDLE_DIRTY;
-	return index_list(pageblock_type(block), block->order, fullness);
+	if (unlikely(fullness == INDEX_IDLE_CLEAN)) {
+		kind = 0;
+		if (block->nr_dirty != 0)
+			fullness = INDEX_IDLE_DIRTY;
+	}
+	return index_list(index_group(pageblock_type(block), kind), block->order, fullness);
 }
 
 void index_move(struct pageblock *block, unsigned list);
@@ -63,14 +76,16 @@ static inline void index_update(struct pageblock *block)
 		index_move(block, list);
 }
 
-/* The fullest block of the type that has a free run of the order; NULL: none. */
-static inline struct pageblock *index_fullest(enum migratetype mt, unsigned order)
+/* The fullest block of the group that has a free run of the order; NULL: none. */
+static inline struct pageblock *index_fullest(unsigned group, unsigned order)
 {
-	unsigned row = order * NR_MIGRATETYPES + (unsigned)mt;
+	unsigned row = order * NR_GROUPS + group;
 	const uint32_t *mask = &index_masks[row];
+#define MASK(k) mask[(k) * NR_GROUPS]
 	/* Orders `order` to 9, and beyond them rows that are always empty. */
-	uint32_t any = mask[0] | mask[4] | mask[8] | mask[12] | mask[16] | mask[20] | mask[24] |
-		       mask[28] | mask[32] | mask[36];
+	uint32_t any = MASK(0) | MASK(1) | MASK(2) | MASK(3) | MASK(4) | MASK(5) | MASK(6) |
+		       MASK(7) | MASK(8) | MASK(9);
+#undef MASK
 	unsigned fullness;
 
 	if (unlikely(any == 0))
@@ -78,12 +93,12 @@ static inline struct pageblock *index_fullest(enum migratetype mt, unsigned orde
 	fullness = (unsigned)__builtin_ctz(any);
 	/* Equally full: the smallest order keeps the larger runs whole. */
 	while ((index_masks[row] >> fullness & 1) == 0)
-		row += NR_MIGRATETYPES;
+		row += NR_GROUPS;
 	return index_lists[row << INDEX_SHIFT | fullness];
 }
 
-/* The emptiest block of the type that has a free run of the order; NULL: none. */
-struct pageblock *index_emptiest(enum migratetype mt, unsigned order);
+/* The emptiest block of the group that has a free run of the order; NULL: none. */
+struct pageblock *index_emptiest(unsigned group, unsigned order);
 /* A wholly free block of the type, the last to become idle; NULL: none. */
 struct pageblock *index_whole(enum migratetype mt, bool dirty);
 /* The wholly free dirty block of the type that is idle longest; NULL: none. */

@@ -118,8 +118,12 @@ static struct pageblock *wait_for_one(struct waiting *waiting)
 	struct pageblock *block = NULL;
 
 	zone_lock();
-	for (unsigned i = 0; i < NR_BY_EASE && block == NULL; i++) {
-		block = index_emptiest(by_ease[i], 0);
+	for (unsigned i = 0; i < NR_BY_EASE + NR_KINDS - 1 && block == NULL; i++) {
+		block = index_emptiest(i < NR_BY_EASE
+					       ? by_ease[i]
+					       : index_group(MIGRATE_UNMOVABLE,
+							     (unsigned)(i - NR_BY_EASE) + 1),
+				       0);
 		if (block != NULL && !isolate_possible_locked(block))
 			block = NULL;
 	}

@@ -43,7 +43,7 @@ struct pageblock {
 	uint32_t nr_dirty;      /* bits set in free and in dirty */
 	uint16_t nr_purging;    /* bits set in purging */
 	uint8_t nr_seen;        /* half of nr_free, when waste.c looked last */
-	uint8_t unused;
+	uint8_t kind;           /* while partly used and UNMOVABLE; 0: none */
 	uint16_t list;          /* index list it is on, or INDEX_NONE */
 	uint8_t order;          /* largest naturally aligned free order, or ORDER_NONE */
 	uint8_t span;           /* number of its span */

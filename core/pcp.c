@@ -337,7 +337,7 @@ static NOINLINE uint64_t refill(struct pcp *pcp, unsigned order, enum migratetyp
 	pcp->overflowed = false;
 	nr = refill_extra(pcp, order) + 1;
 	zone_lock();
-	nr = zone_alloc_bulk_locked(order, mt, nr, runs);
+	nr = zone_alloc_bulk_locked(order, mt, pcp->kind, nr, runs);
 	zone_unlock();
 	PAUSE(PCP_REFILL);
 	if (nr == 0)

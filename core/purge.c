@@ -75,6 +75,7 @@ void purge_soon(void)
 
 void zone_idle_locked(struct pageblock *block)
 {
+	block->kind = 0;
 	if (block->nr_dirty == 0 || pageblock_isolated(block))
 		return;
 	block->idle_since_ns = os_now_ns();

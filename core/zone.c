@@ -153,12 +153,25 @@ static bool may_grow(enum migratetype mt)
 	return mt != MIGRATE_CMA;
 }
 
+/* A refusal by the system is believed for a while. */
+static struct pageblock *grow_unless_refused(enum migratetype mt)
+{
+	uint64_t now_ns = os_now_ns();
+	struct pageblock *block;
+
+	if (now_ns < refused_until_ns)
+		return NULL;
+	block = span_grow(1, 1, mt);
+	if (block == NULL)
+		refused_until_ns = now_ns + REFUSED_NS;
+	return block;
+}
+
 /* The type has no whole block to use, or only a clean one: what else there is. */
 static NOINLINE struct pageblock *pick_elsewhere(struct pageblock *clean, enum migratetype mt,
 						 unsigned order)
 {
 	struct pageblock *block = NULL;
-	uint64_t now_ns;
 
 	if (mt == MIGRATE_CMA)
 		return clean;
@@ -169,15 +182,9 @@ static NOINLINE struct pageblock *pick_elsewhere(struct pageblock *clean, enum m
 		block = fallback_claim_whole(mt, false);
 	if (block != NULL)
 		return block;
-	now_ns = os_now_ns();
-	if (now_ns >= refused_until_ns) {
-		block = span_grow(1, 1, mt);
-		if (block != NULL)
-			return block;
-		refused_until_ns = now_ns + REFUSED_NS;
-		return fallback_steal(mt, order);
-	}
-	block = fallback_steal(mt, order);
+	block = grow_unless_refused(mt);
+	if (block == NULL)
+		block = fallback_steal(mt, order);
 	return block != NULL ? block : span_grow(1, 1, mt);
 }
 
@@ -187,6 +194,31 @@ static inline struct pageblock *pick(enum migratetype mt, unsigned order)
 
 	if (unlikely(block == NULL || (block->order == PAGEBLOCK_ORDER && block->nr_dirty == 0)))
 		return pick_elsewhere(block, mt, order);
+	return block;
+}
+
+/*
+ * For a kind: one of its blocks, or a whole one that becomes one of them; failing that,
+ * where those of no kind would go, or into another kind's (R10).
+ */
+static NOINLINE struct pageblock *pick_kind(unsigned kind, unsigned order)
+{
+	struct pageblock *block = index_fullest(index_group(MIGRATE_UNMOVABLE, kind), order);
+
+	if (block != NULL)
+		return block;
+	block = index_whole(MIGRATE_UNMOVABLE, true);
+	if (block == NULL)
+		block = fallback_claim_whole(MIGRATE_UNMOVABLE, true);
+	if (block == NULL)
+		block = index_whole(MIGRATE_UNMOVABLE, false);
+	if (block == NULL)
+		block = fallback_claim_whole(MIGRATE_UNMOVABLE, false);
+	if (block == NULL)
+		block = grow_unless_refused(MIGRATE_UNMOVABLE);
+	if (block == NULL)
+		return pick(MIGRATE_UNMOVABLE, order);
+	block->kind = (uint8_t)kind;
 	return block;
 }
 
@@ -254,7 +286,8 @@ static ALWAYS_INLINE pfn_t alloc_locked(size_t nr_pages, unsigned align_order,
 	return block->pfn + from;
 }
 
-unsigned zone_alloc_bulk_locked(unsigned order, enum migratetype mt, unsigned nr, uint64_t *runs)
+unsigned zone_alloc_bulk_locked(unsigned order, enum migratetype mt, unsigned kind, unsigned nr,
+				uint64_t *runs)
 {
 	struct pageblock *block;
 	unsigned done = 0;
@@ -262,11 +295,12 @@ unsigned zone_alloc_bulk_locked(unsigned order, enum migratetype mt, unsigned nr
 	bool clean_is_zero;
 
 	ASSERT(lock_held(LOCK_ZONE) && order <= PAGEBLOCK_ORDER);
-	block = pick(mt, order);
+	block = likely(kind == 0 || mt != MIGRATE_UNMOVABLE) ? pick(mt, order)
+							     : pick_kind(kind, order);
 	if (unlikely(block == NULL))
 		return 0;
 	/* Others' blocks are not emptied to fill a cache. */
-	if (pageblock_type(block) != mt)
+	if (pageblock_type(block) != mt || block->kind != kind)
 		nr = 1;
 	clean_is_zero = (block->apart & APART_LAZY) == 0;
 	do {

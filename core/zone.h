@@ -57,10 +57,11 @@ static inline void zone_unlock(void)
 }
 
 /*
- * Up to nr naturally aligned runs of 2^order pages from one block; runs[i] gets
+ * Up to nr naturally aligned runs of 2^order pages from one block, of the kind if there is
+ * room; runs[i] gets
  * pfn << 1 | reads as zero.  Returns how many; 0: there is no room.
  */
-unsigned zone_alloc_bulk_locked(unsigned order, enum migratetype mt, unsigned nr,
+unsigned zone_alloc_bulk_locked(unsigned order, enum migratetype mt, unsigned kind, unsigned nr,
 				uint64_t *runs);
 /* Frees; clean: nobody wrote to these pages since they were handed out zeroed. */
 void zone_free_locked(pfn_t pfn, size_t nr_pages, bool clean);

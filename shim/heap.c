@@ -84,6 +84,7 @@ static struct heap *heap_make_locked(unsigned place)
 		return NULL;
 	heap_setup(h);
 	h->place = (uint8_t)place;
+	h->pcp.kind = (uint8_t)place;
 	h->next_all = atomic_load_explicit(&all_heaps, memory_order_relaxed);
 	/* Release: pairs with heap_first(). */
 	atomic_store_explicit(&all_heaps, h, memory_order_release);
