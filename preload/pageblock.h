@@ -87,6 +87,13 @@ PB_FUNCTION size_t pb_trim(void);
  */
 PB_FUNCTION void pb_check(void);
 
+/*
+ * Writes the heap profile of this moment to a file, made anew, in the form that
+ * google-pprof reads.  Returns 0, or -1 with errno: ENODATA when the program does not run
+ * with the option prof, else why the file cannot be written.
+ */
+PB_FUNCTION int pb_prof_write(const char *path);
+
 #ifdef __cplusplus
 }
 #endif

@@ -10,6 +10,7 @@
 #define _GNU_SOURCE
 #include "preload/background.h"
 #include "preload/config.h"
+#include "preload/prof.h"
 #include "preload/sited.h"
 #include "preload/stats.h"
 #include "shim/shim.h"
@@ -84,12 +85,11 @@ static void keep_stderr(void)
 
 __attribute__((destructor)) static void end(void)
 {
-	if (!config_value(OPT_stats_print))
-		return;
-	if (is_kept(STDERR_FILENO))
-		stats_write(STDERR_FILENO);
-	else if (is_kept(kept_fd))
-		stats_write(kept_fd);
+	int fd = is_kept(STDERR_FILENO) ? STDERR_FILENO : is_kept(kept_fd) ? kept_fd : -1;
+
+	prof_end(fd);
+	if (config_value(OPT_stats_print) && fd >= 0)
+		stats_write(fd);
 }
 
 /* --- sites --- */
@@ -122,7 +122,9 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	pthread_once(&thread_key_once, make_thread_key);
 	(void)pthread_atfork(shim_fork_prepare, shim_fork_parent, fork_child);
 	background_init();
-	if (config_value(OPT_stats_print))
+	prof_start();
+	if (config_value(OPT_stats_print) || config_value(OPT_leak_report) ||
+	    config_value(OPT_prof_final))
 		keep_stderr();
 	if (config_value(OPT_lifetime) == LIFETIME_AUTO)
 		start_sites();

@@ -44,6 +44,36 @@ void text_number(struct text *t, uint64_t n, unsigned width)
 		text_char(t, digits[nr]);
 }
 
+void text_address(struct text *t, uint64_t address)
+{
+	unsigned shift = 60;
+
+	text_string(t, "0x");
+	while (shift > 0 && address >> shift == 0)
+		shift -= 4;
+	for (;; shift -= 4) {
+		text_char(t, "0123456789abcdef"[address >> shift & 15]);
+		if (shift == 0)
+			break;
+	}
+}
+
+void text_size(struct text *t, uint64_t nr_bytes)
+{
+	unsigned unit = 0;
+	uint64_t tenths = nr_bytes < UINT64_MAX / 10 ? nr_bytes * 10 : UINT64_MAX;
+
+	for (; tenths >= 10240 && unit < 5; unit++)
+		tenths = (tenths + 512) / 1024;
+	text_number(t, tenths < 100 && unit > 0 ? tenths / 10 : (tenths + 5) / 10, 0);
+	if (tenths < 100 && unit > 0 && tenths % 10 != 0) {
+		text_char(t, '.');
+		text_number(t, tenths % 10, 0);
+	}
+	if (unit > 0)
+		text_char(t, "KMGTP"[unit - 1]);
+}
+
 void text_end_line(struct text *t)
 {
 	t->bytes[t->len++] = '\n';

@@ -21,6 +21,10 @@ void text_string(struct text *t, const char *s);
 void text_quoted(struct text *t, const char *s, size_t len);
 /* Decimal, right-aligned in width columns (0: as wide as it is). */
 void text_number(struct text *t, uint64_t n, unsigned width);
+/* With 0x in front. */
+void text_address(struct text *t, uint64_t address);
+/* A number of bytes, rounded: 17, 1.5K, 230M. */
+void text_size(struct text *t, uint64_t nr_bytes);
 /* Ends the line, even when the buffer is full. */
 void text_end_line(struct text *t);
 /* Writes everything to a file descriptor, whatever becomes of it, and keeps errno. */

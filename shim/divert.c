@@ -1,6 +1,8 @@
 /* Diverting a heap; see divert.h. */
 #include "shim/divert.h"
 
+#include "shim/sample.h"
+
 /*
  * The place of a word that is always 0 among the bins, as bin_of_size counts: the owner of
  * the first medium bin, which is never anybody's on the fast path.  fast_malloc() takes it
@@ -22,10 +24,11 @@ void divert_setup(struct heap *h)
 {
 	unsigned cls = 0;
 
+	h->counted = shim_sample_is_on();
 	for (size_t size = 0; size <= SMALL_MAX; size++) {
 		if (size > class_info[cls].bytes)
 			cls++;
-		point_size(h, size, cls * 4);
+		point_size(h, size, h->counted ? EMPTY_BIN : cls * 4);
 	}
 }
 

@@ -15,6 +15,9 @@
 /* To give up all that the heap caches; or what it has of cordoned slabs. */
 #define DIVERT_SETTLE 1u
 #define DIVERT_LEAVE 2u
+/* To begin or to end counting mallocs for the next sample: see sample.h.  While they are
+ * counted all small mallocs stay diverted, and frees do not. */
+#define DIVERT_SAMPLE 4u
 
 /* Asks the heap's thread; heaps without one are left alone.  By anybody, without the lock. */
 void divert_heap(struct heap *h, unsigned requests);

@@ -7,6 +7,7 @@
 #include "shim/divert.h"
 #include "shim/limits.h"
 #include "shim/remote.h"
+#include "shim/sample.h"
 #include "shim/settle.h"
 #include "shim/shim.h"
 #include "shim/slabs.h"
@@ -141,6 +142,9 @@ COLD struct heap *heap_attach(unsigned place)
 		lock_acquire(&h->lock, LOCK_HEAP);
 		h->ownerless = false;
 		h->settled = false;
+		if (h->counted != shim_sample_is_on())
+			divert_setup(h);
+		sample_arm(h);
 		heap_set_thread(h, thread_pointer());
 		lock_release(&h->lock, LOCK_HEAP);
 		h->next_mine = mine;
@@ -402,12 +406,20 @@ static void answer(struct heap *h)
 	requests = divert_end(h);
 	divert_set_owner(h, thread_pointer());
 	lock_release(&h->lock, LOCK_HEAP);
+	if ((requests & DIVERT_SAMPLE) != 0)
+		sample_arm(h);
 	if ((requests & DIVERT_SETTLE) != 0) {
 		heap_settle_all(h);
 		shrink_caches(h);
 	} else if ((requests & DIVERT_LEAVE) != 0) {
 		leave_cordoned(h);
 	}
+}
+
+void heap_divert_all(unsigned requests)
+{
+	for (struct heap *h = heap_first(); h != NULL; h = h->next_all)
+		divert_heap(h, requests);
 }
 
 /* In the middle of an operation, so that no fast path is under way. */

@@ -90,6 +90,7 @@ struct heap {
 
 	struct lock lock;
 	bool ownerless; /* under heaps.lock and lock: no thread, on a stack of heaps */
+	bool counted;   /* bin_of_size leads all mallocs to the slow path, to be counted */
 	uint8_t place;  /* written once */
 	bool settled;   /* under heaps.lock: caches nothing since it has no thread */
 	uint32_t nr_slabs;
@@ -100,6 +101,7 @@ struct heap {
 	struct heap *next_all;                      /* every heap ever made; written once */
 	struct heap *next_ownerless;                /* under heaps.lock */
 	struct heap *next_mine;                     /* the thread's heaps; only it looks */
+	int64_t sample_left; /* bytes to the next sample; its thread's (sample.h) */
 	struct outgoing outgoing[NR_OUTGOING];
 	struct heap_class classes[NR_CLASSES];
 	struct pcp pcp;
@@ -158,6 +160,8 @@ static inline bool heap_is_asked(const struct heap *h)
 	return atomic_load_explicit(&h->requests, memory_order_relaxed) != 0;
 }
 
+/* Asks the threads of all heaps (divert.h). */
+void heap_divert_all(unsigned requests);
 /* Without locks: the thread does what it is asked to, for all of its heaps. */
 void heap_answer(void);
 

@@ -2,6 +2,7 @@
 #include "shim/inspect.h"
 
 #include "shim/heap.h"
+#include "shim/sample.h"
 #include "shim/shim.h"
 #include "shim/slab.h"
 
@@ -64,5 +65,6 @@ void inspect_shim(const struct shim_config *config)
 	inspect_show("class_info", class_info, sizeof(class_info));
 	inspect_show("arena_table", &arena_table, sizeof(arena_table));
 	heap_inspect();
+	sample_inspect();
 	inspect_set_handler(answer);
 }

@@ -2,6 +2,7 @@
 #include "shim/large.h"
 
 #include "shim/diag.h"
+#include "shim/sample.h"
 #include "shim/slab.h"
 #include "shim/vacate.h"
 
@@ -91,6 +92,8 @@ void large_free(void *p)
 	uint64_t word = RUN_LIVE | nr_pages;
 
 	heap_answer_if_asked();
+	if (unlikely(sample_any()))
+		sample_forget_run(p);
 	/* Relaxed: only decides between two frees of the same block. */
 	if (unlikely(!atomic_compare_exchange_strong_explicit(
 		    (_Atomic uint64_t *)(void *)run_word(p), &word, RUN_FREED | nr_pages,

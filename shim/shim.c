@@ -9,6 +9,7 @@
 #include "shim/inspect.h"
 #include "shim/large.h"
 #include "shim/sites.h"
+#include "shim/sample.h"
 #include "shim/slab.h"
 #include "shim/suspect.h"
 #include "shim/vacate.h"
@@ -49,6 +50,7 @@ void shim_reconfigure(const struct shim_config *config)
 
 	core_reconfigure(&core);
 	holes_set_decay(config->decay_ns);
+	(void)shim_sample_switch(config->sample);
 }
 
 void shim_init(void)
@@ -80,6 +82,25 @@ static void *no_memory(void)
 	return NULL;
 }
 
+/* A page run that did not come by slow_malloc() counts for the next sample like all. */
+static void *counted_run(void *p, size_t size)
+{
+	struct heap *h;
+
+	if (p == NULL || !shim_sample_is_on())
+		return p;
+	h = heap_enter();
+	if (h == NULL)
+		return p;
+
+	bool sampled = sample_count(h, size);
+
+	heap_leave(h);
+	if (sampled)
+		sample_take(p, size);
+	return p;
+}
+
 void *shim_calloc(size_t nr, size_t size)
 {
 	size_t bytes;
@@ -98,6 +119,8 @@ void *shim_calloc(size_t nr, size_t size)
 		p = slow_malloc(bytes); /* tries harder, sets errno */
 		if (p == NULL)
 			return NULL;
+	} else {
+		counted_run(p, bytes);
 	}
 	work_tick();
 	return zeroed ? p : memset(p, 0, bytes);
@@ -175,7 +198,11 @@ void *shim_realloc(void *p, size_t size)
 	size_t old_bytes = usable(p, "realloc");
 
 	if (old_bytes > MEDIUM_MAX && size > MEDIUM_MAX) {
-		void *to = large_realloc(p, size);
+		/* A sample of what it was is none of what it becomes. */
+		if (unlikely(sample_any()))
+			sample_forget_run(p);
+
+		void *to = counted_run(large_realloc(p, size), size);
 
 		work_tick();
 		return to != NULL ? to : move(p, old_bytes, size);
@@ -228,7 +255,7 @@ void *shim_aligned_alloc(size_t align, size_t size)
 		shim_trim();
 		p = large_alloc(size > MEDIUM_MAX ? size : MEDIUM_MAX + 1, align_order, NULL);
 	}
-	return p != NULL ? p : no_memory();
+	return p != NULL ? counted_run(p, size) : no_memory();
 }
 
 bool shim_owns(const void *p)
@@ -302,13 +329,16 @@ void shim_fork_prepare(void)
 {
 	shim_init();
 	holes_fork_prepare();
+	sample_fork_wait();
 	sites_fork_prepare();
 	heap_fork_prepare();
 	core_fork_prepare();
+	sample_fork_prepare();
 }
 
 void shim_fork_parent(void)
 {
+	sample_fork_parent();
 	core_fork_parent();
 	heap_fork_parent();
 	sites_fork_parent();
@@ -317,6 +347,7 @@ void shim_fork_parent(void)
 
 void shim_fork_child(void)
 {
+	sample_fork_child();
 	core_fork_child();
 	heap_fork_child();
 	sites_fork_child();

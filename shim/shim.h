@@ -25,6 +25,7 @@ struct shim_config {
 	 * errno, and then text says why not.  May be NULL.  See core/inspect.h.
 	 */
 	int (*set_option)(char *text, size_t nr_bytes);
+	bool sample; /* whether samples are taken, once shim_sample_setup() was called */
 };
 
 /*
@@ -68,6 +69,49 @@ size_t shim_good_size(size_t align, size_t size);
 
 /* Everything the calling thread caches goes back to where it came from. */
 void shim_thread_flush(void);
+
+/* --- samples: see sample.h ----------------------------------------------------------- */
+
+/* Deeper stacks are cut at their outer end. */
+#define SHIM_SITE_FRAMES 96u
+
+/*
+ * Objects of one size class that were allocated by one stack of calls.  nr and bytes are
+ * of sampled objects, weight is bytes of all that these stand for.
+ */
+struct shim_site {
+	uint64_t nr_live, bytes_live, weight_live;
+	uint64_t nr_allocated, bytes_allocated, weight_allocated;
+	uint64_t nr_peak, bytes_peak, weight_peak; /* when weight_live of all was highest */
+	uint64_t hash;       /* of the stack */
+	uint64_t first_frame;
+	uint32_t nr_frames; /* 0: the stack is not known */
+	uint32_t stack;     /* the first site with the same stack */
+	uint32_t size_step; /* which sizes these are */
+	uint32_t next;
+	uint32_t peak;
+};
+
+struct shim_samples {
+	uint64_t rate; /* 0: never set up */
+	uint64_t nr_sites;
+	uint64_t nr_live, nr_taken;
+	uint64_t nr_dropped; /* for want of room */
+	uint64_t weight_live, weight_peak;
+};
+
+/*
+ * Makes ready for sampling one byte in `rate`, but does not begin.  unwind writes the
+ * calling thread's return addresses, innermost first, and says how many; it is called
+ * without locks and may allocate.  0, -EALREADY or -ENOMEM.
+ */
+int shim_sample_setup(size_t rate, unsigned (*unwind)(void **frames, unsigned max));
+/* Begins or ends taking samples; those that are there stay.  0; -EINVAL: not set up. */
+int shim_sample_switch(bool on);
+bool shim_sample_is_on(void);
+void shim_sample_read(struct shim_samples *out);
+/* Site number i, from 1 on; false: there are not so many.  The frames stay. */
+bool shim_sample_site(uint32_t i, struct shim_site *out, const uint64_t **frames);
 
 /* The calling thread is about to end: gives its heap up. */
 void shim_thread_exit(void);

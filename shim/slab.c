@@ -29,6 +29,7 @@ struct slab *slab_create(char *start, unsigned cls, struct heap *h)
 	s->nr_free = s->nr_objects;
 	s->cls = (uint8_t)cls;
 	s->list = NO_LIST;
+	ASSERT(slab_samples(s)->nr == 0);
 	atomic_store_explicit(&s->flags, 0, memory_order_relaxed);
 	s->nr_purged_free = 0;
 	s->seen_free = 0;

@@ -53,6 +53,13 @@ struct slab {
 };
 STATIC_ASSERT(sizeof(struct slab) == 64, "one slab header a cache line");
 
+/* Of a slab: its live sampled objects, under the owner's lock, and a bit for each by its
+ * address, which is read by whoever frees the object. */
+struct slab_samples {
+	uint32_t nr;
+	_Atomic uint32_t mask;
+};
+
 /*
  * The client area of a pageblock.  run[] has a word for each page that begins a page
  * run: RUN_LIVE | pages, or RUN_FREED | pages once it is freed (for diagnosis only).
@@ -61,6 +68,7 @@ struct block_client {
 	uint64_t run[PAGEBLOCK_PAGES];
 	struct slab slabs[PAGEBLOCK_GRANULES];
 	uint64_t bitmaps[PAGEBLOCK_GRANULES][BITMAP_WORDS];
+	struct slab_samples samples[PAGEBLOCK_GRANULES];
 };
 #define BLOCK_CLIENT_BYTES ((sizeof(struct block_client) + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1))
 
@@ -87,6 +95,13 @@ static inline struct slab *slab_of(const void *p)
 			 ->slabs[((uintptr_t)p >> GRANULE_SHIFT) & (PAGEBLOCK_GRANULES - 1)];
 
 	return s - s->head_delta;
+}
+
+static inline struct slab_samples *slab_samples(const struct slab *s)
+{
+	return &block_client(s->start)
+			->samples[((uintptr_t)s->start >> GRANULE_SHIFT) &
+				  (PAGEBLOCK_GRANULES - 1)];
 }
 
 static inline struct heap *slab_heap(struct slab *s)

@@ -9,6 +9,7 @@
 #include "shim/large.h"
 #include "shim/limits.h"
 #include "shim/remote.h"
+#include "shim/sample.h"
 #include "shim/settle.h"
 #include "shim/sites.h"
 #include "shim/slabs.h"
@@ -135,11 +136,13 @@ static NOINLINE void *malloc_any(size_t size, unsigned place,
 {
 	struct heap *h = heap_enter_at(place);
 	void *p = NULL;
+	bool sampled;
 
 	if (unlikely(h == NULL)) {
 		errno = ENOMEM;
 		return NULL;
 	}
+	sampled = size <= PTRDIFF_MAX && sample_count(h, size);
 	if (size > MEDIUM_MAX) {
 		p = large_alloc(size, 0, NULL);
 		work_tick();
@@ -156,19 +159,25 @@ static NOINLINE void *malloc_any(size_t size, unsigned place,
 			errno = ENOMEM;
 	}
 	heap_leave(h);
+	if (unlikely(sampled) && p != NULL)
+		sample_take(p, size);
 	return p;
 }
 
-/* Medium objects that the thread has at hand first. */
+/* What the thread has at hand first: medium objects, and small ones while all are counted. */
 void *slow_malloc(size_t size)
 {
-	if (likely(size - SMALL_MAX - 1 < MEDIUM_MAX - SMALL_MAX)) {
-		struct heap *h = heap_current;
+	struct heap *h = heap_current;
+
+	if (likely(size - SMALL_MAX - 1 < MEDIUM_MAX - SMALL_MAX) ||
+	    (h->counted && size <= SMALL_MAX)) {
 		struct bin *b = &h->bins[class_of(size)];
 		struct object *o = b->head;
 
-		if (likely(o != NULL && !heap_is_asked(h)))
+		if (likely(o != NULL && !heap_is_asked(h) && h->sample_left >= (int64_t)size)) {
+			h->sample_left -= (int64_t)size;
 			return pop(b, o);
+		}
 	}
 	return malloc_any(size, PLACE_ANY, NULL);
 }
@@ -205,6 +214,8 @@ static void free_object(struct slab *s, struct heap *owner, struct object *o)
 
 	if (unlikely(o->key == arena_key()) && suspect_is_freed(s, o))
 		diag_fatal(DIAG_DOUBLE_FREE, "free", o, class_info[s->cls].bytes, o);
+	if (unlikely((slab_flags(s) & SLAB_SAMPLED) != 0))
+		sample_forget(s, o);
 	if (heap_is_asked(owner) && heap_is_mine(owner))
 		heap_answer();
 	if (h == NULL || (slab_flags(s) & SLAB_CORDONED) != 0) {
