@@ -164,35 +164,41 @@ static NOINLINE void *malloc_any(size_t size, unsigned place,
 	return p;
 }
 
-/* What the thread has at hand first: medium objects, and small ones while all are counted. */
+/*
+ * What the thread has at hand: medium objects, and small ones while all mallocs are counted
+ * (else their bin is empty, or somebody else's word), or are placed here.  NULL: nothing, or
+ * there is more to be done.
+ */
+static inline void *take_at_hand(struct heap *h, size_t size)
+{
+	struct bin *b = &h->bins[class_of(size)];
+	struct object *o = b->head;
+
+	if (unlikely(o == NULL || heap_is_asked(h) || h->sample_left < (int64_t)size))
+		return NULL;
+	h->sample_left -= (int64_t)size;
+	return pop(b, o);
+}
+
 void *slow_malloc(size_t size)
 {
 	struct heap *h = heap_current;
+	void *p;
 
 	if (likely(size - SMALL_MAX - 1 < MEDIUM_MAX - SMALL_MAX) ||
 	    (h->counted && size <= SMALL_MAX)) {
-		struct bin *b = &h->bins[class_of(size)];
-		struct object *o = b->head;
-
-		if (likely(o != NULL && !heap_is_asked(h) && h->sample_left >= (int64_t)size)) {
-			h->sample_left -= (int64_t)size;
-			return pop(b, o);
-		}
+		p = take_at_hand(h, size);
+		if (likely(p != NULL))
+			return p;
 	}
 	return malloc_any(size, PLACE_ANY, NULL);
 }
 
 void *slow_malloc_at(size_t size, unsigned place, const struct sites_caller *caller)
 {
-	if (likely(size <= MEDIUM_MAX)) {
-		struct heap *h = heap_now[place];
-		struct bin *b = &h->bins[class_of(size)];
-		struct object *o = b->head;
+	void *p = size <= MEDIUM_MAX ? take_at_hand(heap_now[place], size) : NULL;
 
-		if (likely(o != NULL && !heap_is_asked(h)))
-			return pop(b, o);
-	}
-	return malloc_any(size, place, caller);
+	return likely(p != NULL) ? p : malloc_any(size, place, caller);
 }
 
 /* --- free --------------------------------------------------------------------------- */
