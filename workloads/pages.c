@@ -150,7 +150,7 @@ static void slab_put(struct pages *pages, struct pages_thread *thread, struct sl
 	list_remove(slab);
 	pages->nr_requests++;
 	pcp_free(&thread->pcp, slab->pfn, SLAB_ORDER);
-	purge_tick();
+	work_tick();
 	slab->next = pages->unused;
 	pages->unused = slab;
 }
@@ -214,7 +214,7 @@ void pages_free(struct pages *pages, unsigned thread_nr, size_t object_nr)
 			pcp_free(&thread->pcp, pfn_of(object->addr), log2_floor(object->nr_pages));
 		else
 			zone_free(pfn_of(object->addr), object->nr_pages);
-		purge_tick();
+		work_tick();
 	}
 	object->addr = NULL;
 }
