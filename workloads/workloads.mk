@@ -72,6 +72,17 @@ bench-full: workloads $(BUILD)/libpageblock.so
 bench-report:
 	$(workloads_report)
 
+# Tests of the runner and of the page; not of the library, thus for one of its variants.
+.PHONY: check-bench
+ifeq ($(is_clang)$(filter-out 0,$(DEBUG))$(SANITIZE),)
+check-bench: workloads $(BUILD)/libpageblock.so
+	@tests/support/need python3 gcc lua5.4
+	@tests/workloads/bench $(BUILD)
+else
+check-bench:
+	@echo 'bench: 0 passed, 0 failed, 1 skipped (done with the release build of gcc)'
+endif
+
 bench-instructions: workloads $(BUILD)/libpageblock.so
 	$(workloads_instructions) $(WORKLOADS_FLAGS)
 
