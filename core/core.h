@@ -164,6 +164,13 @@ unsigned os_purge_ranges(struct os_range *ranges, unsigned nr, bool lazily);
  * with its neighbours again: the caller bounds how many it makes.
  */
 int os_move(void *dst, void *src, size_t bytes) MUST_CHECK;
+/* Makes pages resident and writable now; 0 or -errno, and then some may be. */
+int os_populate(void *addr, size_t bytes) MUST_CHECK;
+/* Gathers pages, resident or not, into huge pages; 0 or -errno, and then some may be. */
+int os_collapse(void *addr, size_t bytes) MUST_CHECK;
+/* How many bytes of a range are resident, and of these in huge pages, as the kernel says;
+ * 0, or -errno where it cannot be asked.  Slow. */
+int os_residency(void *addr, size_t bytes, size_t *resident, size_t *huge) MUST_CHECK;
 size_t os_page_bytes(void);
 /* Physical memory in bytes. */
 size_t os_memory_bytes(void);

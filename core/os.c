@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <sys/ioctl.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -31,6 +32,12 @@
 /* Newer than the headers of some systems we are built on. */
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
 #endif
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
@@ -334,6 +341,112 @@ int os_move(void *dst, void *src, size_t bytes)
 			err = move_and_refill(dst, src, bytes);
 		if (err != 0)
 			restore_hole(dst, bytes);
+	}
+	errno = saved;
+	return err;
+}
+
+/* What the system does not do for us is done by touching. */
+static void touch(volatile char *addr, size_t bytes)
+{
+	for (size_t at = 0; at < bytes; at += os_page_bytes())
+		/* Atomic, so that nobody's store is undone. */
+		(void)__atomic_fetch_add(addr + at, 0, __ATOMIC_RELAXED);
+}
+
+int os_populate(void *addr, size_t bytes)
+{
+	int saved = errno;
+	int err = 0;
+
+	widen(&addr, &bytes);
+	if (madvise(addr, bytes, MADV_POPULATE_WRITE) != 0) {
+		err = -errno;
+		/* Before Linux 5.14. */
+		if (err == -EINVAL) {
+			touch(addr, bytes);
+			err = 0;
+		}
+	}
+	errno = saved;
+	return err;
+}
+
+int os_collapse(void *addr, size_t bytes)
+{
+	int saved = errno;
+	int err = 0;
+
+	for (size_t at = 0; at + HUGE_BYTES <= bytes; at += HUGE_BYTES) {
+		/* One that has no page at all is not collapsed. */
+		touch((char *)addr + at, 1);
+		if (madvise((char *)addr + at, HUGE_BYTES, MADV_COLLAPSE) != 0)
+			err = -errno;
+	}
+	errno = saved;
+	return err;
+}
+
+/* --- residency: PAGEMAP_SCAN, since Linux 6.7, and not in older headers ------------------ */
+
+struct scan_region {
+	uint64_t start, end, categories;
+};
+
+struct scan_request {
+	uint64_t size, flags, start, end, walk_end, regions, nr_regions, max_pages;
+	uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+#define SCAN_IOCTL _IOWR('f', 16, struct scan_request)
+#define SCAN_PRESENT ((uint64_t)1 << 3)
+#define SCAN_ZERO ((uint64_t)1 << 5)
+#define SCAN_HUGE ((uint64_t)1 << 6)
+#define SCAN_REGIONS 64u
+
+static int scan(long fd, char *addr, size_t bytes, size_t *resident, size_t *huge)
+{
+	struct scan_region regions[SCAN_REGIONS];
+	struct scan_request request = {
+		.size = sizeof(request),
+		.start = (uintptr_t)addr,
+		.end = (uintptr_t)addr + bytes,
+		.regions = (uintptr_t)regions,
+		.nr_regions = SCAN_REGIONS,
+		.category_mask = SCAN_PRESENT,
+		.return_mask = SCAN_PRESENT | SCAN_ZERO | SCAN_HUGE,
+	};
+
+	*resident = *huge = 0;
+	while (request.start < request.end) {
+		long nr = syscall(SYS_ioctl, fd, SCAN_IOCTL, &request);
+
+		if (nr < 0)
+			return -errno;
+		for (long i = 0; i < nr; i++) {
+			size_t n = regions[i].end - regions[i].start;
+
+			if ((regions[i].categories & SCAN_ZERO) != 0)
+				continue;
+			*resident += n;
+			*huge += (regions[i].categories & SCAN_HUGE) != 0 ? n : 0;
+		}
+		if (request.walk_end <= request.start)
+			return -EIO;
+		request.start = request.walk_end;
+	}
+	return 0;
+}
+
+int os_residency(void *addr, size_t bytes, size_t *resident, size_t *huge)
+{
+	int saved = errno;
+	long fd = syscall(SYS_openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	int err = fd < 0 ? -errno : 0;
+
+	widen(&addr, &bytes);
+	if (err == 0) {
+		err = scan(fd, addr, bytes, resident, huge);
+		(void)syscall(SYS_close, fd);
 	}
 	errno = saved;
 	return err;

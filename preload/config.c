@@ -112,6 +112,7 @@ static void make_config(struct shim_config *config)
 	config->decay_ns = options.value[OPT_decay];
 	config->purge_lazily = options.value[OPT_purge] == PURGE_FREE;
 	config->sample = options.value[OPT_prof_active] != 0;
+	config->cma_bytes = options.value[OPT_cma];
 	switch ((enum option_choice)options.value[OPT_thp]) {
 	case THP_AUTO:
 		config->thp_from_bytes = options.value[OPT_thp_from];

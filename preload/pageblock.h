@@ -94,6 +94,80 @@ PB_FUNCTION void pb_check(void);
  */
 PB_FUNCTION int pb_prof_write(const char *path);
 
+/* --- contiguous memory, and memory out of use: pageblock(3) ------------------------- */
+
+/* The unit of all of it. */
+#define PB_PAGEBLOCK_BYTES ((size_t)2 << 20)
+
+/*
+ * Deadlines are points in time: nanoseconds of CLOCK_MONOTONIC, to about 4 ms.  This is
+ * that of ms milliseconds from now on.
+ */
+PB_FUNCTION uint64_t pb_deadline(uint64_t ms);
+
+/* Disables threads' page caches, asks for blocks to be vacated and waits, until the deadline. */
+#define PB_CONTIG_HARD 1u
+/* From the reserve of the option cma; without it never from there. */
+#define PB_CONTIG_CMA 2u
+/* All of it is made resident at once. */
+#define PB_CONTIG_PREFAULT 4u
+/* The system is asked for huge pages behind its whole pageblocks. */
+#define PB_CONTIG_COLLAPSE 8u
+
+/*
+ * nr_bytes of contiguous memory, up to 1 GiB, that begin a pageblock.  Contents are
+ * indeterminate.  The rest of the last page is the caller's, the rest of the last block stays
+ * in use for others.  Belongs to the caller until pb_free_contig(); free() and realloc() do
+ * not take it.  Without PB_CONTIG_HARD there is no waiting, and deadline may be 0.
+ *
+ * NULL and errno, and then nothing has changed:
+ *   EINVAL     no or too many bytes, unknown flags
+ *   ENOMEM     there is no such stretch, or no memory
+ *   EBUSY      what was tried is in use (without PB_CONTIG_HARD)
+ *   ETIMEDOUT  the deadline has passed, before the call or in it
+ */
+PB_FUNCTION void *pb_alloc_contig(size_t nr_bytes, unsigned flags, uint64_t deadline);
+
+/* 0, or -1 with errno = EINVAL: p, which may be anything, is no live contiguous memory. */
+PB_FUNCTION int pb_free_contig(void *p);
+
+struct pb_contig_info {
+	size_t size;           /* set to sizeof(struct pb_contig_info) before the call */
+	size_t nr_bytes;       /* whole pages */
+	size_t resident_bytes; /* of nr_bytes; as the kernel says at this moment */
+	size_t huge_bytes;     /* of resident_bytes: mapped by huge pages */
+};
+
+/*
+ * What backs contiguous memory at this moment, read from /proc/self/pagemap.  0, or -1 with
+ * errno: EINVAL: p is none, or info->size is too small for itself; ENOSYS: nr_bytes is set,
+ * but the system cannot tell the rest (before Linux 6.7, or without /proc).  Slow.
+ */
+PB_FUNCTION int pb_contig_info(void *p, struct pb_contig_info *info);
+
+/*
+ * Takes nr_bytes of pageblocks out of use and gives them back to the system: free ones first,
+ * then, until the deadline, those that can be vacated, the emptiest first.  deadline 0: free
+ * ones only.  They are not used again before pb_online(), but the process may still grow:
+ * it is no limit.  Returns how many bytes went, and errno is set when these are less:
+ *   EINVAL     nr_bytes is 0 or no multiple of PB_PAGEBLOCK_BYTES; nothing changed
+ *   EBUSY      no more are free (without a deadline)
+ *   ETIMEDOUT  the deadline has passed: before the call, nothing changed; or in it
+ */
+PB_FUNCTION size_t pb_offline(size_t nr_bytes, uint64_t deadline);
+
+/* Takes up to nr_bytes, rounded down to pageblocks, back into use; returns how many. */
+PB_FUNCTION size_t pb_online(size_t nr_bytes);
+
+/*
+ * For programs that defragment their own memory: whether it would help to empty a pageblock
+ * if this block, which malloc gave, were copied to a new one and freed.  Cheap enough to be
+ * asked for every block: a few tens of instructions, but for the first time that the answer
+ * is 1 for one of a group of small blocks, when the group is set apart: malloc places copies
+ * elsewhere, as long as there is room elsewhere.  0 for anything else.
+ */
+PB_FUNCTION int pb_defrag_hint(const void *p);
+
 #ifdef __cplusplus
 }
 #endif

@@ -189,6 +189,17 @@ static void forget(struct heap *h)
 	*link = h->next_mine;
 }
 
+/* For who adopts them. */
+static void stop_emptying(struct heap *h)
+{
+	for (unsigned cls = 0; cls < NR_CLASSES; cls++) {
+		struct heap_class *hc = &h->classes[cls];
+
+		while (hc->lists[LIST_EMPTYING] != NULL)
+			slabs_stop_emptying(hc, hc->lists[LIST_EMPTYING]);
+	}
+}
+
 /* A few heaps stay as they are for the next threads, the others keep nothing. */
 COLD void heap_detach(struct heap *h)
 {
@@ -204,6 +215,7 @@ COLD void heap_detach(struct heap *h)
 	}
 	lock_acquire(&h->lock, LOCK_HEAP);
 	h->ownerless = true;
+	stop_emptying(h);
 	(void)divert_end(h);
 	heap_set_thread(h, 0);
 	lock_release(&h->lock, LOCK_HEAP);
@@ -607,12 +619,14 @@ static void heap_check_class(const struct heap *h, unsigned cls)
 	const struct heap_class *hc = &h->classes[cls];
 	uint32_t nr_free = 0, nr_inbox = 0;
 
-	for (unsigned list = 0; list <= LIST_CORDONED; list++) {
+	for (unsigned list = 0; list < NR_LISTS; list++) {
 		for (struct slab *s = hc->lists[list]; s != NULL; s = s->next) {
-			bool cordoned = (slab_flags(s) & SLAB_CORDONED) != 0;
+			unsigned flags = slab_flags(s);
+			bool apart = (flags & SLAB_SETTLES) != 0;
 
 			CHECK(slab_heap(s) == h && s->cls == cls && s->list == list);
-			CHECK(cordoned == (list == LIST_CORDONED));
+			CHECK(((flags & SLAB_CORDONED) != 0) == (list == LIST_CORDONED));
+			CHECK(apart == (list >= LIST_CORDONED));
 			CHECK(slab_list(s) == list);
 			slab_check(s);
 			nr_free += s->nr_free;

@@ -11,8 +11,8 @@
  *
  * Invariants (heap_check_all, as far as locks let it look): every object of a slab is live, or
  * set in the slab's bitmap, or on exactly one chain (a bin, an inbox, an outgoing slot);
- * nr_free of a slab counts its bitmap; a slab is on the list of the cordoned ones when it is,
- * else on that of its fullness or, without a free object, on none; the table entry of each of its granules is its heap's
+ * nr_free of a slab counts its bitmap; a slab is on the list of the cordoned or the emptying
+ * ones when it is one, else on that of its fullness or, without a free object, on none; the table entry of each of its granules is its heap's
  * bin, or 0 when it is cold.
  */
 #ifndef PB_SHIM_HEAP_H
@@ -34,9 +34,11 @@
 #define PLACE_ANY 0u
 #define NR_FULLNESS 4u
 /* Slabs whose free objects are all on pages that were given back to the system, used last;
- * and those from which nothing is handed out. */
+ * those from which nothing is handed out; those from which it is when there are no others. */
 #define LIST_PURGED NR_FULLNESS
 #define LIST_CORDONED (NR_FULLNESS + 1)
+#define LIST_EMPTYING (NR_FULLNESS + 2)
+#define NR_LISTS (NR_FULLNESS + 3)
 #define NR_OUTGOING 32u
 
 /* A free object on a chain.  key is arena_key() while the object is on a chain. */
@@ -69,8 +71,9 @@ struct outgoing {
 
 /* One class of a heap, beside its bin. */
 struct heap_class {
-	/* Slabs with free objects; [0] is the fullest. */
-	struct slab *lists[LIST_CORDONED + 1];
+	/* Slabs with free objects; [0] is the fullest.  The cordoned and the emptying ones are
+	 * all there. */
+	struct slab *lists[NR_LISTS];
 	struct object *inbox;            /* chain given by other threads */
 	struct object *inbox_tail;       /* its last object */
 	uint32_t nr_inbox;

@@ -20,6 +20,14 @@
 static struct lock init_lock;
 static _Atomic bool ready;
 
+static void reserve(size_t cma_bytes)
+{
+	static const char failed[] = "pageblock: cma: there is no room for the reserve\n";
+
+	if (cma_bytes > 0 && cma_reserve(cma_bytes) != 0)
+		os_write_stderr(failed, sizeof(failed) - 1);
+}
+
 static void init_once(void)
 {
 	const struct shim_config *config = shim_config();
@@ -37,6 +45,7 @@ static void init_once(void)
 	CHECK(arena_init() == 0);
 	CHECK(core_init(&core) == 0);
 	holes_init(config->decay_ns);
+	reserve(config->cma_bytes);
 	inspect_shim(config);
 }
 

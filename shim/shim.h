@@ -20,6 +20,7 @@ struct shim_config {
 	uint64_t decay_ns;     /* see core_config */
 	bool purge_lazily;     /* see core_config */
 	size_t thp_from_bytes; /* see core_config */
+	size_t cma_bytes;      /* a reserve, see cma_reserve(); 0: none */
 	/*
 	 * Changes an option while the program runs: text says NAME:VALUE.  0 or a negative
 	 * errno, and then text says why not.  May be NULL.  See core/inspect.h.
@@ -118,6 +119,34 @@ void shim_thread_exit(void);
 
 /* Returns all memory that can be returned now; the bytes given back to the system. */
 size_t shim_trim(void);
+
+/* --- whole pageblocks ---------------------------------------------------------- */
+
+/* See contig_alloc(); the flags beyond its own. */
+#define SHIM_CONTIG_HARD 1u
+#define SHIM_CONTIG_CMA 2u
+#define SHIM_CONTIG_PREFAULT 4u
+#define SHIM_CONTIG_COLLAPSE 8u
+
+/* Contiguous memory that begins a pageblock, or NULL and *err is a negative errno. */
+void *shim_contig_alloc(size_t nr_bytes, unsigned flags, uint64_t deadline_ns, int *err);
+/* 0, or -EINVAL: p is no live contiguous allocation. */
+int shim_contig_free(void *p);
+/* How much of it is resident and in huge pages; 0, -EINVAL as above, or why the system
+ * cannot say, and then only *nr_bytes is set. */
+int shim_contig_look(void *p, size_t *nr_bytes, size_t *resident_bytes, size_t *huge_bytes);
+
+/* As offline_pages() and online_pages(), in bytes; *err is 0 or a negative errno. */
+size_t shim_offline(size_t nr_bytes, uint64_t deadline_ns, int *err);
+size_t shim_online(size_t nr_bytes);
+
+/* Whether moving a live block would help to empty a pageblock: then it should be done, since
+ * malloc avoids the slab from now on.  A few tens of instructions, but for the first of a
+ * slab; false for what is no block. */
+bool shim_defrag_hint(const void *p);
+
+/* Milliseconds from now as a deadline; never 0. */
+uint64_t shim_deadline_ns(uint64_t ms);
 
 struct shim_stats {
 	uint64_t live_bytes;  /* in blocks the program holds or that are cached for it, rounded

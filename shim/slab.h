@@ -27,6 +27,11 @@
 /* Its block is being vacated: nothing is handed out from it, and what is freed goes to the
  * bitmap at once. */
 #define SLAB_CORDONED 1u
+/* The program moves its blocks away (shim_defrag_hint()): as above, but for the last resort
+ * before a new slab, which ends it. */
+#define SLAB_EMPTYING 4u
+/* What is freed is settled at once. */
+#define SLAB_SETTLES (SLAB_CORDONED | SLAB_EMPTYING)
 /* Somebody above wants to see each free; then the object is cached as usual. */
 #define SLAB_SAMPLED 2u
 
@@ -62,7 +67,8 @@ struct slab_samples {
 
 /*
  * The client area of a pageblock.  run[] has a word for each page that begins a page
- * run: RUN_LIVE | pages, or RUN_FREED | pages once it is freed (for diagnosis only).
+ * run: RUN_LIVE | pages, or RUN_FREED | pages once it is freed (for diagnosis only);
+ * RUN_CONTIG | pages and RUN_HANDLE | pages are what free() does not take.
  */
 struct block_client {
 	uint64_t run[PAGEBLOCK_PAGES];
@@ -74,7 +80,9 @@ struct block_client {
 
 #define RUN_LIVE ((uint64_t)1 << 63)
 #define RUN_FREED ((uint64_t)1 << 62)
-#define RUN_PAGES(word) ((size_t)((word) & (RUN_FREED - 1)))
+#define RUN_CONTIG ((uint64_t)1 << 61)
+#define RUN_HANDLE ((uint64_t)1 << 60)
+#define RUN_PAGES(word) ((size_t)((word) & (RUN_HANDLE - 1)))
 
 static inline struct block_client *block_client(const void *addr)
 {
@@ -158,8 +166,8 @@ static inline unsigned slab_fullness(const struct slab *s)
 /* The list it belongs on. */
 static inline unsigned slab_list(const struct slab *s)
 {
-	if (unlikely((slab_flags(s) & SLAB_CORDONED) != 0))
-		return LIST_CORDONED;
+	if (unlikely((slab_flags(s) & SLAB_SETTLES) != 0))
+		return (slab_flags(s) & SLAB_CORDONED) != 0 ? LIST_CORDONED : LIST_EMPTYING;
 	if (s->nr_free == 0)
 		return NO_LIST;
 	return likely(s->nr_free != s->nr_purged_free) ? slab_fullness(s) : LIST_PURGED;

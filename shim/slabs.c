@@ -6,6 +6,8 @@
 
 /* Slabs of a class, all full, from which on a new one is thought to be filled too. */
 #define DENSE_SLABS 16u
+/* Slabs looked at for room before one is emptied. */
+#define EMPTY_LOOKS_MAX 16u
 
 static void slabs_unlist(struct heap_class *hc, struct slab *s)
 {
@@ -130,7 +132,7 @@ bool slabs_is_spare(const struct heap *h, const struct slab *s)
 	if (s->nr_free != s->nr_objects)
 		return false;
 	return h->ownerless || s->cls >= NR_SMALL_CLASSES || limits_many_threads() ||
-	       (slab_flags(s) & SLAB_CORDONED) != 0 ||
+	       (slab_flags(s) & SLAB_SETTLES) != 0 ||
 	       h->classes[s->cls].nr_free > s->nr_objects;
 }
 
@@ -140,7 +142,49 @@ struct slab *slabs_fullest(struct heap_class *hc)
 		if (hc->lists[list] != NULL)
 			return hc->lists[list];
 	}
+	/* Those on their way to be emptied, before a new one is made. */
+	while (hc->lists[LIST_EMPTYING] != NULL) {
+		struct slab *s = hc->lists[LIST_EMPTYING];
+
+		slabs_stop_emptying(hc, s);
+		if (s->nr_free > 0)
+			return s;
+	}
 	return NULL;
+}
+
+/* Free objects that malloc would hand out before those of a slab, counted up to `enough`. */
+static uint32_t room_beside(const struct heap_class *hc, const struct slab *but, uint32_t enough)
+{
+	uint32_t room = 0;
+	unsigned looks = 0;
+
+	for (unsigned list = 0; list < NR_FULLNESS; list++) {
+		for (const struct slab *s = hc->lists[list];
+		     s != NULL && room < enough && looks < EMPTY_LOOKS_MAX; s = s->next, looks++)
+			room += s != but ? s->nr_free : 0;
+	}
+	return room;
+}
+
+bool slabs_have_room(struct heap *h, unsigned cls, const struct slab *but, uint32_t enough)
+{
+	return room_beside(&h->classes[cls], but, enough) >= enough;
+}
+
+void slabs_start_emptying(struct heap *h, struct slab *s)
+{
+	slab_set_flags(s, slab_flags(s) | SLAB_EMPTYING);
+	if (slabs_is_spare(h, s))
+		slabs_release(h, s);
+	else
+		slabs_update(&h->classes[s->cls], s);
+}
+
+void slabs_stop_emptying(struct heap_class *hc, struct slab *s)
+{
+	slab_set_flags(s, slab_flags(s) & ~SLAB_EMPTYING);
+	slabs_update(hc, s);
 }
 
 /*

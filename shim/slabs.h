@@ -25,7 +25,13 @@ void slabs_cordon(struct heap *h, struct slab *s);
 void slabs_uncordon(struct heap *h, struct slab *s);
 /* Whether any slab of the class, of any heap, is cordoned: a hint without all locks. */
 bool slabs_any_cordoned(unsigned cls);
-/* The fullest slab that has a free object; NULL: none. */
+/* Whether other slabs than one have `enough` free objects; looks at a few only. */
+bool slabs_have_room(struct heap *h, unsigned cls, const struct slab *but, uint32_t enough);
+/* The program moves what lives in the slab away; or that is no longer so. */
+void slabs_start_emptying(struct heap *h, struct slab *s);
+void slabs_stop_emptying(struct heap_class *hc, struct slab *s);
+/* The fullest slab that has a free object, and is not being emptied if there is another;
+ * NULL: none. */
 struct slab *slabs_fullest(struct heap_class *hc);
 /* The emptiest slab of the class that is at least as empty as list `from`; NULL: none. */
 struct slab *slabs_emptiest(struct heap_class *hc, unsigned from);

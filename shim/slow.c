@@ -224,7 +224,7 @@ static void free_object(struct slab *s, struct heap *owner, struct object *o)
 		sample_forget(s, o);
 	if (heap_is_asked(owner) && heap_is_mine(owner))
 		heap_answer();
-	if (h == NULL || (slab_flags(s) & SLAB_CORDONED) != 0) {
+	if (h == NULL || (slab_flags(s) & SLAB_SETTLES) != 0) {
 		o->next = NULL;
 		o->key = arena_key();
 		settle_strays(o);

@@ -42,7 +42,8 @@ FORCE:
 
 install: all $(BUILD)/pageblock.pc
 	install -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(LIBDIR)/pkgconfig' \
-	  '$(DESTDIR)$(INCLUDEDIR)' '$(DESTDIR)$(MANDIR)/man1' '$(DESTDIR)$(MANDIR)/man7'
+	  '$(DESTDIR)$(INCLUDEDIR)' '$(DESTDIR)$(MANDIR)/man1' \
+	  '$(DESTDIR)$(MANDIR)/man3' '$(DESTDIR)$(MANDIR)/man7'
 	install -m 755 $(BUILD)/pageblock '$(DESTDIR)$(BINDIR)/pageblock'
 	install -m 755 $(BUILD)/libpageblock.so '$(DESTDIR)$(LIBDIR)/libpageblock.so'
 	install -m 755 $(BUILD)/libpageblock-record.so \
@@ -50,6 +51,7 @@ install: all $(BUILD)/pageblock.pc
 	install -m 644 $(BUILD)/pageblock.pc '$(DESTDIR)$(LIBDIR)/pkgconfig/pageblock.pc'
 	install -m 644 preload/pageblock.h '$(DESTDIR)$(INCLUDEDIR)/pageblock.h'
 	install -m 644 doc/man/pageblock.1 '$(DESTDIR)$(MANDIR)/man1/pageblock.1'
+	install -m 644 doc/man/pageblock.3 '$(DESTDIR)$(MANDIR)/man3/pageblock.3'
 	install -m 644 doc/man/pageblock.7 '$(DESTDIR)$(MANDIR)/man7/pageblock.7'
 	install -d '$(DESTDIR)$(COMPLETIONSDIR)'
 	$(BUILD)/pageblock completion bash >'$(DESTDIR)$(COMPLETIONSDIR)/pageblock'
@@ -58,5 +60,6 @@ uninstall:
 	rm -f '$(DESTDIR)$(BINDIR)/pageblock' '$(DESTDIR)$(LIBDIR)/libpageblock.so' \
 	  '$(DESTDIR)$(LIBDIR)/libpageblock-record.so' \
 	  '$(DESTDIR)$(LIBDIR)/pkgconfig/pageblock.pc' '$(DESTDIR)$(INCLUDEDIR)/pageblock.h' \
-	  '$(DESTDIR)$(MANDIR)/man1/pageblock.1' '$(DESTDIR)$(MANDIR)/man7/pageblock.7' \
+	  '$(DESTDIR)$(MANDIR)/man1/pageblock.1' '$(DESTDIR)$(MANDIR)/man3/pageblock.3' \
+	  '$(DESTDIR)$(MANDIR)/man7/pageblock.7' \
 	  '$(DESTDIR)$(COMPLETIONSDIR)/pageblock'

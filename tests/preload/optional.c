@@ -17,5 +17,15 @@ int main(void)
 		pb_check();
 	if (pb_trim)
 		pb_trim();
+	if (pb_alloc_contig && pb_deadline) {
+		void *p = pb_alloc_contig(PB_PAGEBLOCK_BYTES, PB_CONTIG_HARD, pb_deadline(1000));
+
+		if (p == NULL || pb_free_contig(p) != 0)
+			return 1;
+	}
+	if (pb_offline && pb_online)
+		pb_online(pb_offline(PB_PAGEBLOCK_BYTES, 0));
+	if (pb_defrag_hint && pb_defrag_hint(""))
+		return 1;
 	return 0;
 }
