@@ -198,6 +198,9 @@ void os_nap(unsigned nr_naps);
 struct core_config {
 	/* Bytes of metadata of the layer above for each pageblock; a multiple of PAGE_BYTES. */
 	size_t client_bytes;
+	/* Of these the first so many are of no use while the block is wholly free: they go
+	 * back to the system with it and then read as zero. */
+	size_t client_droppable_bytes;
 	/*
 	 * Called once for each new span before a page of it is handed out, under the
 	 * zone lock: the layer above maps what it needs for these addresses.

@@ -238,6 +238,31 @@ static void refuse_locked(int err)
 		nr_refused++;
 }
 
+/*
+ * The metadata of wholly free blocks that were given back: nobody reads or writes it until
+ * their pages can be had again.
+ */
+static void drop_client_parts(struct batch *batch)
+{
+	struct os_range ranges[BATCH_BLOCKS];
+	unsigned nr = 0;
+
+	if (zone.config.client_droppable_bytes == 0)
+		return;
+	for (unsigned i = 0; i < batch->nr; i++) {
+		const struct going *going = &batch->going[i];
+
+		if (pageblock_bits_all(going->done, 0, PAGEBLOCK_PAGES))
+			ranges[nr++] = (struct os_range){
+				.addr = zone_client(pfn_to_addr(going->block->pfn)),
+				.bytes = zone.config.client_droppable_bytes,
+			};
+	}
+	/* Advice: what is refused stays resident. */
+	if (nr > 0)
+		batch->nr_calls += os_purge_ranges(ranges, nr, false);
+}
+
 /* Gives what the batch has back, with the lock dropped; the bytes that were dirty. */
 static size_t give(struct batch *batch)
 {
@@ -250,6 +275,7 @@ static size_t give(struct batch *batch)
 		add_block(batch, &parts, &batch->going[i]);
 	if (parts.nr > 0)
 		flush_parts(batch, &parts);
+	drop_client_parts(batch);
 	PAUSE(PURGE_ADVISED);
 	zone_lock();
 	before = zone.purged_pages;

@@ -33,6 +33,7 @@ static void init_once(void)
 	const struct shim_config *config = shim_config();
 	const struct core_config core = {
 		.client_bytes = BLOCK_CLIENT_BYTES,
+		.client_droppable_bytes = sizeof(((struct block_client *)NULL)->bitmaps),
 		.span_added = arena_span_added,
 		.vacate = vacate_range,
 		.vacate_end = vacate_end,

@@ -71,9 +71,10 @@ struct slab_samples {
  * RUN_CONTIG | pages and RUN_HANDLE | pages are what free() does not take.
  */
 struct block_client {
+	/* First, because core may drop them while the block is wholly free. */
+	uint64_t bitmaps[PAGEBLOCK_GRANULES][BITMAP_WORDS];
 	uint64_t run[PAGEBLOCK_PAGES];
 	struct slab slabs[PAGEBLOCK_GRANULES];
-	uint64_t bitmaps[PAGEBLOCK_GRANULES][BITMAP_WORDS];
 	struct slab_samples samples[PAGEBLOCK_GRANULES];
 };
 #define BLOCK_CLIENT_BYTES ((sizeof(struct block_client) + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1))

@@ -6,6 +6,7 @@
 #include "tests/support/fake_os.h"
 
 #include <criterion/criterion.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -516,4 +517,53 @@ Test(purge, fork_in_the_window)
 		_exit(1);
 	}
 	cr_assert(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void start_droppable(void)
+{
+	config.client_bytes = 3 * PAGE_BYTES;
+	config.client_droppable_bytes = 2 * PAGE_BYTES;
+	fake_os.takes_vectors = true;
+	start();
+}
+
+/* What is of no use without a block's pages goes with them, by one more call, and only of
+ * blocks that are wholly given back. */
+Test(purge, metadata_of_free_blocks_goes_too, .init = start_droppable, .fini = finish)
+{
+	pfn_t gone = take(4 * 512), kept = take(1);
+
+	for (unsigned i = 0; i < 5; i++) {
+		memset(zone_client(pfn_to_addr(gone + i * 512)), 0x5a, 3 * PAGE_BYTES);
+	}
+	give(gone, 4 * 512);
+	fake_os.now_ns += 1000 * MS;
+	work_tick();
+	cr_assert(stats().purged_pages == 4 * 512);
+	cr_assert(fake_os.nr_metadata_purges == 4, "%u", fake_os.nr_metadata_purges);
+	cr_assert(fake_os.nr_purges == 2, "%u calls", fake_os.nr_purges);
+	for (unsigned i = 0; i < 5; i++) {
+		const char *client = zone_client(pfn_to_addr(gone + i * 512));
+		bool whole = i < 4;
+
+		cr_assert(client[0] == (whole ? 0 : 0x5a), "block %u", i);
+		cr_assert(client[2 * PAGE_BYTES - 1] == (whole ? 0 : 0x5a));
+		cr_assert(client[2 * PAGE_BYTES] == 0x5a, "the rest stays");
+	}
+	give(kept, 1);
+}
+
+/* Refused: nothing is dropped of a block that keeps its pages. */
+Test(purge, metadata_of_blocks_that_stay_is_kept, .init = start_droppable, .fini = finish)
+{
+	pfn_t pfn = take(512);
+
+	memset(zone_client(pfn_to_addr(pfn)), 0x5a, 3 * PAGE_BYTES);
+	give(pfn, 512);
+	fake_os.now_ns += 1000 * MS;
+	fake_os.fail_purge = true;
+	work_tick();
+	fake_os.fail_purge = false;
+	cr_assert(fake_os.nr_metadata_purges == 0);
+	cr_assert(*(const char *)zone_client(pfn_to_addr(pfn)) == 0x5a);
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <string.h>
 #include <unistd.h>
 
 #define DATA_MAX 64u
@@ -247,6 +248,12 @@ static int purge(void *addr, size_t bytes, bool lazily)
 	size_t nr_pages = bytes >> PAGE_SHIFT;
 	bool any = false;
 
+	if (data_of(first) == NULL && data_of(first + nr_pages - 1) == NULL) {
+		/* Metadata: real memory. */
+		fake_os.nr_metadata_purges++;
+		memset(addr, 0, bytes);
+		return 0;
+	}
 	for (pfn_t pfn = first; pfn < first + nr_pages; pfn++) {
 		uint8_t *state = page_state(pfn);
 

@@ -40,6 +40,7 @@ struct fake_os {
 
 	/* What happened. */
 	unsigned nr_reserves, nr_unreserves, nr_commits, nr_uncommits, nr_purges, nr_hugepage_on;
+	unsigned nr_metadata_purges; /* parts of memory that is not announced */
 	unsigned nr_fallible; /* calls that could have failed */
 	size_t reserved_bytes, committed_bytes;
 	void *last_commit;
