@@ -182,6 +182,8 @@ struct cursor {
 
 struct search {
 	size_t nr_blocks; /* of the window */
+	/* Windows begin at multiples of it, counted from the start of their area. */
+	size_t step;
 	bool cma;
 	struct cursor from;
 	/* The best window so far: its number of pages in use, UINT32_MAX for none. */
@@ -248,7 +250,8 @@ static void search_area(struct search *search, unsigned number, const struct are
 			run++;
 		*slot = cost;
 		sum += cost;
-		if (run == search->nr_blocks && sum < search->cost) {
+		if (run == search->nr_blocks && sum < search->cost &&
+		    (i + 1 - run) % search->step == 0) {
 			search->cost = sum;
 			search->pfn = area->blocks[i + 1 - run].pfn;
 			search->next = (struct cursor){.area = number, .block = i + 2 - run};
@@ -290,33 +293,45 @@ static uint64_t slice_end(uint64_t deadline_ns)
 				     : now_ns + (deadline_ns - now_ns) / SLICE_PART + 1;
 }
 
-/* Window after window, the cheapest first, then those behind it, then from the start. */
+/*
+ * Window after window, the cheapest first, then those behind it, then from the start.
+ * In a reserve first those side by side, so that as many requests of a size fit as it has
+ * room for, whatever the order in which they come and go.
+ */
 static int alloc_windows(size_t nr_pages, bool cma, bool hard, uint64_t deadline_ns, pfn_t *pfn)
 {
-	struct search search = {.nr_blocks = blocks_for(nr_pages), .cma = cma};
+	size_t side_by_side = cma ? blocks_for(nr_pages) : 1;
+	struct search search = {
+		.nr_blocks = blocks_for(nr_pages), .step = side_by_side, .cma = cma};
+	unsigned nr_tried = 0, naps = 0;
 	int err = -ENOMEM;
 
 	if (!has_room(&search))
 		return err;
-	for (unsigned tries = 0; hard || tries < FAST_TRIES; tries++) {
+	while (hard || nr_tried < FAST_TRIES) {
 		bool from_start = search.from.area == 0 && search.from.block == 0;
 
-		if (hard && tries > 0 && is_late(deadline_ns))
-			return -ETIMEDOUT;
 		if (search_window(&search)) {
 			err = try_window(search.pfn, nr_pages, hard, slice_end(deadline_ns));
 			*pfn = search.pfn;
 			if (err == 0)
 				return 0;
+			nr_tried++;
 			search.from = search.next;
-			continue;
+		} else if (search.step > 1) {
+			search.step = 1;
+			search.from = (struct cursor){.area = 0};
+		} else {
+			/* None at all, now: in time one may become free of isolation. */
+			if (!hard && from_start)
+				return err;
+			if (from_start)
+				os_nap(naps++);
+			search.step = side_by_side;
+			search.from = (struct cursor){.area = 0};
 		}
-		/* None at all, now: in time one may become free of isolation. */
-		if (!hard && from_start)
-			return err;
-		if (from_start)
-			os_nap(tries);
-		search.from = (struct cursor){.area = 0};
+		if (hard && is_late(deadline_ns))
+			return -ETIMEDOUT;
 	}
 	return err;
 }

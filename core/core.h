@@ -116,6 +116,7 @@ static inline void lock_release(struct lock *lock, enum lock_rank rank)
 	was = atomic_exchange_explicit(&lock->state, LOCK_FREE, memory_order_release);
 	if (unlikely((was & 0xff) == LOCK_SLEPT_ON))
 		lock_wake(lock);
+	PAUSE(LOCK_RELEASED);
 }
 
 bool lock_try(struct lock *lock, enum lock_rank rank);

@@ -67,3 +67,20 @@ check-core: $(CORE_SCHED_TESTS) $(CORE_SCHEDULES) $(CORE_FAKE_TESTS) $(CORE_REAL
 	  echo "== $$test"; $$test || status=1; done; \
 	for test in $(CORE_SCHEDULES) $(CORE_PLAIN_TESTS); do \
 	  echo "== $$test"; $$test || status=1; done; exit $$status
+
+# The oracles over ten million operations each, some of them the rarer ones of isolation.
+CORE_ORACLES := $(BUILD)/tests/core_oracle $(BUILD)/tests/core_isolate_oracle
+.PHONY: check-oracle-long
+check-oracle-long: $(CORE_ORACLES)
+	@status=0; for test in $(CORE_ORACLES); do \
+	  echo "== $$test"; PB_OPS=$${PB_OPS:-10000000} $$test || status=1; done; exit $$status
+
+# The historic mistakes, compiled in one at a time: all of them must be noticed.
+.PHONY: mutants check-mutants
+mutants:
+	@tests/support/need patch libcriterion-dev
+	@CC='$(CC)' tests/mutants/run $(MUTANTS)
+# Whether they still fit the sources: quick.
+check-mutants:
+	@tests/support/need patch
+	@CC='$(CC)' tests/mutants/run --apply-only
