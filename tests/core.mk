@@ -84,3 +84,9 @@ mutants:
 check-mutants:
 	@tests/support/need patch
 	@CC='$(CC)' tests/mutants/run --apply-only
+
+# The protocol of isolation, drained and disabled caches, in all interleavings.  TRACE=1
+.PHONY: model
+model:
+	@tests/support/need spin gcc libc6-dev
+	@tests/model/run
