@@ -105,7 +105,7 @@ $(BUILD)/libpageblock.so: $(LIB_OBJ) preload/exports.map
 ifeq ($(filter-out 0,$(DEBUG))$(SANITIZE),)
 FAST_PATH := $(if $(is_clang),13 22 16,13 19 15)
 endif
-CHECKS := check-layers $(if $(FAST_PATH),check-fast-path) check-generated check-man check-core check-shim \
+CHECKS := check-layers $(if $(FAST_PATH),check-fast-path) check-generated check-man check-core check-mutants check-shim \
   check-victims check-preload check-programs check-trace check-gate check-bench
 
 .PHONY: check-layers check-fast-path
