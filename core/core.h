@@ -345,6 +345,8 @@ bool isolate_test(pfn_t start, size_t nr_pages);
  * consistent fence; vacate() sees it then, or this is true.
  */
 bool isolate_is_marked(const void *addr);
+/* Whether any block is; false says the same of every address, as isolate_is_marked(). */
+bool isolate_any(void);
 
 /* --- contiguous allocation ------------------------------------------------------ */
 

@@ -236,9 +236,15 @@ int isolate_undo(pfn_t start, size_t nr_pages, uint32_t owner)
 	return 0;
 }
 
+bool isolate_any(void)
+{
+	/* Relaxed: counted before the blocks are marked; see isolate_is_marked(). */
+	return atomic_load_explicit(&zone.isolated_blocks, memory_order_relaxed) != 0;
+}
+
 bool isolate_is_marked(const void *addr)
 {
-	return pageblock_isolated(span_block(pfn_of(addr)));
+	return isolate_any() && pageblock_isolated(span_block(pfn_of(addr)));
 }
 
 bool isolate_test(pfn_t start, size_t nr_pages)

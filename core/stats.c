@@ -57,6 +57,7 @@ struct walk {
 	uint64_t nr_blocks, total_pages, free_pages, isolated_free_pages;
 	uint64_t purging_pages, dirty_free_pages, nr_listed;
 	uint64_t cma_free_pages, cma_total_pages, offline_pages, isolated_core_blocks;
+	uint64_t isolated_blocks;
 };
 
 /* What isolation and reserves add to it. */
@@ -65,6 +66,7 @@ static void walk_apart(const struct pageblock *block, struct walk *walk)
 	bool cma = pageblock_type(block) == MIGRATE_CMA;
 
 	CHECK(block->owner == 0 || pageblock_isolated(block));
+	walk->isolated_blocks += pageblock_isolated(block);
 	if (cma)
 		walk->cma_total_pages += PAGEBLOCK_PAGES;
 	if (block->owner == ISOLATE_OFFLINE) {
@@ -115,6 +117,8 @@ static void check_locked(void)
 	CHECK_COUNT(zone.cma_total_pages, walk.cma_total_pages);
 	CHECK_COUNT(zone.offline_pages, walk.offline_pages);
 	CHECK_COUNT(zone.isolated_core_blocks, walk.isolated_core_blocks);
+	CHECK_COUNT(atomic_load_explicit(&zone.isolated_blocks, memory_order_relaxed),
+		    walk.isolated_blocks);
 	CHECK_COUNT(zone.purging_pages, walk.purging_pages);
 	CHECK_COUNT(zone.dirty_free_pages, walk.dirty_free_pages);
 	/* Conservation: nothing lost, nothing invented. */

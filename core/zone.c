@@ -135,6 +135,10 @@ void zone_set_isolated_locked(struct pageblock *block, bool isolated)
 		return;
 	zone_count_free_locked(block, -(uint64_t)block->nr_free);
 	/* Relaxed: as pageblock_isolated(). */
+	atomic_store_explicit(&zone.isolated_blocks,
+			      atomic_load_explicit(&zone.isolated_blocks, memory_order_relaxed) +
+				      (isolated ? 1 : -(uint64_t)1),
+			      memory_order_relaxed);
 	atomic_store_explicit(&block->isolated, isolated, memory_order_relaxed);
 	if (isolated || pageblock_type(block) == MIGRATE_CMA)
 		block->apart |= APART_COUNTED;

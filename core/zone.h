@@ -31,6 +31,7 @@ struct zone {
 	uint64_t steals_of[NR_MIGRATETYPES][NR_MIGRATETYPES]; /* [of the block][for] */
 	uint64_t grown;
 	uint64_t isolated_core_blocks; /* by calls of core in progress */
+	_Atomic uint64_t isolated_blocks; /* for isolate_any() also read without the lock */
 	uint64_t cma_total_pages;
 	uint64_t isolate_ok;
 	uint64_t isolate_busy;

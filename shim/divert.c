@@ -3,6 +3,8 @@
 
 #include "shim/sample.h"
 
+#include <string.h>
+
 /*
  * The place of a word that is always 0 among the bins, as bin_of_size counts: the owner of
  * the first medium bin, which is never anybody's on the fast path.  fast_malloc() takes it
@@ -20,16 +22,20 @@ static void point_size(struct heap *h, size_t size, unsigned to)
 	atomic_store_explicit(&h->bin_of_size[size], (uint8_t)to, memory_order_relaxed);
 }
 
+/* Plain stores, a class at a time: nobody but the caller is on this heap's fast paths. */
 void divert_setup(struct heap *h)
 {
-	unsigned cls = 0;
+	size_t size = 0;
 
 	h->counted = shim_sample_is_on();
-	for (size_t size = 0; size <= SMALL_MAX; size++) {
-		if (size > class_info[cls].bytes)
-			cls++;
-		point_size(h, size, h->counted ? EMPTY_BIN : cls * 4);
+	for (unsigned cls = 0; cls < NR_SMALL_CLASSES; cls++) {
+		size_t end = class_info[cls].bytes + 1;
+
+		memset((uint8_t *)(uintptr_t)&h->bin_of_size[size],
+		       (int)(h->counted ? EMPTY_BIN : cls * 4), end - size);
+		size = end;
 	}
+	ASSERT(size == SMALL_MAX + 1);
 }
 
 void divert_set_owner(struct heap *h, uintptr_t thread_pointer)

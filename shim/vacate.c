@@ -74,6 +74,8 @@ bool vacate_is_wanted(const void *p, size_t nr_bytes)
 {
 	const char *end = (const char *)p + nr_bytes;
 
+	if (likely(!isolate_any()))
+		return false;
 	for (const char *at = p; at < end; at += PAGEBLOCK_BYTES) {
 		if (isolate_is_marked(at))
 			return true;
