@@ -361,6 +361,10 @@ pfn_t contig_alloc(size_t nr_pages, unsigned flags, uint64_t deadline_ns, int *e
 	pfn_t pfn = 0;
 	int status = check_request(nr_pages, flags, deadline_ns);
 
+	if (status == 0 && !limit_make_room(nr_pages)) {
+		status = -ENOMEM;
+		count_failure();
+	}
 	if (status == 0 && !cma)
 		pfn = take_whole(nr_pages);
 	if (status == 0 && pfn == 0) {

@@ -230,6 +230,12 @@ struct core_config {
 	uint64_t decay_ns;
 	/* Whole blocks are given back by MADV_FREE. */
 	bool purge_lazily;
+	/* Of pages handed out and of free ones that may be resident; 0: none.  See limit.c. */
+	size_t soft_limit_bytes;
+	size_t hard_limit_bytes;
+	/* Called under the zone lock when more is taken above the soft limit: takes no locks and
+	 * makes work due.  May be NULL. */
+	void (*pressed)(void);
 	/* From how many committed bytes on new chunks ask for huge pages; SIZE_MAX: never. */
 	size_t thp_from_bytes;
 };

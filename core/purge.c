@@ -55,7 +55,8 @@ static bool too_much_waits(void)
 
 	if (above_mark && work_has_background())
 		most -= most / 8;
-	above_mark = nr_refused == 0 && zone.dirty_free_pages > most;
+	above_mark = nr_refused == 0 &&
+		     (zone.dirty_free_pages > most || limit_is_soft_hit_locked());
 	return above_mark;
 }
 

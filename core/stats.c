@@ -33,6 +33,8 @@ void core_stats_read(struct core_stats *out)
 		.dirty_free_pages = zone.dirty_free_pages,
 		.purged_pages = zone.purged_pages,
 		.purge_calls = zone.purge_calls,
+		.soft_hits = zone.soft_hits,
+		.hard_hits = zone.hard_hits,
 		.nr_blocks = nr_blocks_committed(),
 		.nr_spans = span_count(),
 		.claims = zone.claims,

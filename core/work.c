@@ -26,6 +26,7 @@ static _Atomic(struct work *) all_work;
 /* Until when the background thread sleeps; 0: it does not, or there is none. */
 static _Atomic uint64_t sleeping_until;
 static _Atomic(void (*)(void)) wake_background;
+static __thread bool is_background;
 
 /* Makes *word at most value, and publishes what the caller wrote before. */
 static void lower(_Atomic uint64_t *word, uint64_t value)
@@ -126,13 +127,24 @@ static void run_one(struct work *work, uint64_t now_ns)
 	atomic_store_explicit(&work->running, false, memory_order_release);
 }
 
-uint64_t work_run(uint64_t now_ns)
+static uint64_t run_all(uint64_t now_ns)
 {
 	if (unlikely(inspect_is_asked()))
 		inspect_answer();
 	for (struct work *work = first_work(); work != NULL; work = work->next)
 		run_one(work, now_ns);
 	return find_next();
+}
+
+uint64_t work_run(uint64_t now_ns)
+{
+	is_background = true;
+	return run_all(now_ns);
+}
+
+bool work_is_background(void)
+{
+	return is_background;
 }
 
 COLD void work_tick_slow(uint64_t next_ns)
@@ -143,7 +155,7 @@ COLD void work_tick_slow(uint64_t next_ns)
 		next_ns = next_ns > WORK_NEVER - WORK_GRACE_NS ? WORK_NEVER
 							       : next_ns + WORK_GRACE_NS;
 	if (now_ns >= next_ns || inspect_is_asked())
-		(void)work_run(now_ns);
+		(void)run_all(now_ns);
 }
 
 /* --- the background thread ------------------------------------------------------------- */

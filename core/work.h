@@ -90,6 +90,8 @@ extern struct work_waker work_waker;
  */
 void work_background(void (*wake)(void));
 bool work_has_background(void);
+/* Whether the caller is that thread, or whatever else calls work_run() by itself. */
+bool work_is_background(void);
 
 /* The child of fork has no background thread, and nobody is in the middle of anything. */
 void work_fork_child(void);

@@ -39,6 +39,7 @@ int core_init(const struct core_config *config)
 	purge_init();
 	waste_init();
 	zone_lock();
+	limit_set_locked(config);
 	err = span_init();
 	zone_unlock();
 	if (err == 0)
@@ -51,6 +52,7 @@ void core_reconfigure(const struct core_config *config)
 	zone_lock();
 	zone.config.decay_ns = config->decay_ns;
 	zone.config.purge_lazily = config->purge_lazily;
+	limit_set_locked(config);
 	zone.config.thp_from_bytes = config->thp_from_bytes;
 	zone_unlock();
 	/* What waits is looked at by the new decay. */
@@ -179,6 +181,8 @@ static NOINLINE struct pageblock *pick_elsewhere(struct pageblock *clean, enum m
 
 	if (mt == MIGRATE_CMA)
 		return clean;
+	if (unlikely(limit_is_soft_hit_locked()))
+		limit_soft_hit_locked();
 	block = fallback_claim_whole(mt, true);
 	if (block == NULL)
 		block = clean;
@@ -245,6 +249,8 @@ static NOINLINE pfn_t alloc_blocks(size_t nr_pages, unsigned align_order,
 
 	if (!may_grow(mt) || is_absurd(nr_pages, align_order))
 		return 0;
+	if (unlikely(limit_is_soft_hit_locked()))
+		limit_soft_hit_locked();
 	nr_blocks = round_up(nr_pages, PAGEBLOCK_PAGES) / PAGEBLOCK_PAGES;
 	align_blocks =
 		align_order > PAGEBLOCK_ORDER ? (size_t)1 << (align_order - PAGEBLOCK_ORDER) : 1;
@@ -274,6 +280,8 @@ static ALWAYS_INLINE pfn_t alloc_locked(size_t nr_pages, unsigned align_order,
 	unsigned order, from;
 
 	ASSERT(lock_held(LOCK_ZONE));
+	if (unlikely(!limit_fits_locked(nr_pages)))
+		return 0;
 	if (unlikely(nr_pages > PAGEBLOCK_PAGES || align_order > PAGEBLOCK_ORDER))
 		return alloc_blocks(nr_pages, align_order, mt, zeroed);
 	order = log2_ceil(nr_pages);
@@ -299,6 +307,8 @@ unsigned zone_alloc_bulk_locked(unsigned order, enum migratetype mt, unsigned ki
 	bool clean_is_zero;
 
 	ASSERT(lock_held(LOCK_ZONE) && order <= PAGEBLOCK_ORDER);
+	if (unlikely(!limit_fits_locked((uint64_t)nr << order)))
+		return 0;
 	block = likely(kind == 0 || mt != MIGRATE_UNMOVABLE) ? pick(mt, order)
 							     : pick_kind(kind, order);
 	if (unlikely(block == NULL))
@@ -337,6 +347,9 @@ static COLD bool wait_for_pages(unsigned attempt, size_t nr_pages, unsigned alig
 		return false;
 	if (attempt == 0) {
 		struct core_stats stats;
+
+		if (zone.hard_pages != UINT64_MAX)
+			return limit_make_room(nr_pages);
 
 		core_stats_read(&stats);
 		if (stats.free_pages + stats.pcp_pages + stats.purging_pages < nr_pages)
@@ -500,7 +513,7 @@ static bool extend_locked(pfn_t pfn, size_t nr_pages, size_t new_nr_pages, bool 
 	if (new_nr_pages > span->nr_blocks * PAGEBLOCK_PAGES ||
 	    end > span->start + span->nr_blocks * PAGEBLOCK_PAGES)
 		return false;
-	if (!extend_prepare(span, at, end, mt))
+	if (!limit_fits_locked(new_nr_pages - nr_pages) || !extend_prepare(span, at, end, mt))
 		return false;
 	*zeroed = true;
 	while (at < end) {

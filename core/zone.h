@@ -21,6 +21,11 @@ struct zone {
 	uint64_t purging_pages;
 	uint64_t dirty_free_pages;
 	uint64_t total_pages;
+	/* Of taken and dirty free pages together; UINT64_MAX: no limit.  See limit.c. */
+	uint64_t soft_pages;
+	uint64_t hard_pages;
+	uint64_t soft_hits;
+	uint64_t hard_hits;
 	/* Of dirty_free_pages: from there on waste.c wants to know. */
 	uint64_t waste_mark;
 	uint64_t purged_pages;
@@ -106,6 +111,23 @@ void purge_soon(void);
  * Returns the bytes that were dirty.
  */
 size_t purge_blocks(struct pageblock **blocks, unsigned nr);
+
+/* Limits: limit.c. */
+static inline bool limit_fits_locked(uint64_t nr_pages)
+{
+	return zone.taken_pages + zone.dirty_free_pages + nr_pages <= zone.hard_pages;
+}
+
+static inline bool limit_is_soft_hit_locked(void)
+{
+	return zone.taken_pages + zone.dirty_free_pages > zone.soft_pages;
+}
+
+void limit_set_locked(const struct core_config *config);
+/* More is wanted although the soft limit is passed. */
+void limit_soft_hit_locked(void);
+/* Gives back what it takes, without locks; whether so many pages fit under the hard limit. */
+bool limit_make_room(size_t nr_pages);
 
 /* Free dirty pages in blocks that are in use: waste.c. */
 void waste_init(void);

@@ -21,6 +21,8 @@
 #include "core/work.h"
 #include "preload/config.h"
 #include "preload/export.h"
+#include "preload/pressure.h"
+#include "shim/shim.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -44,6 +46,8 @@
 #define STEP_NS (50 * MS)
 /* How long a fork child is left alone. */
 #define AGAIN_NS (100 * MS)
+/* Between two looks at a cgroup's use. */
+#define LOOK_NS (100 * MS)
 #define BUCKET_NS ((uint64_t)60 * 1000 * MS)
 
 enum state { NONE, STARTING, RUNNING, OVER };
@@ -190,22 +194,34 @@ static bool must_stop(void)
 	return atomic_load_explicit(&background.stop, memory_order_acquire);
 }
 
+/* Somebody has woken it, or the program has closed one end or the other. */
+static bool drain(const struct pollfd *fd)
+{
+	char bytes[64];
+
+	if (end_is_own(&background.sleeper) &&
+	    recv(fd->fd, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+		return true;
+	pressure_open();
+	return open_ends();
+}
+
 /* Sleeps for so long, WORK_NEVER: for good, or until it is woken.  False: it cannot. */
 static bool sleep_ns(uint64_t ns)
 {
-	struct pollfd fd = {.fd = end_fd(&background.sleeper), .events = POLLIN};
+	struct pollfd fds[1 + PRESSURE_FDS] = {
+		{.fd = end_fd(&background.sleeper), .events = POLLIN},
+	};
+	unsigned nr = 1 + pressure_poll(fds + 1);
 	int timeout_ms = ns == WORK_NEVER      ? -1
 			 : ns > 3600000 * MS ? 3600000
-						 : (int)((ns + MS - 1) / MS);
-	char bytes[64];
+					     : (int)((ns + MS - 1) / MS);
 
-	if (poll(&fd, 1, timeout_ms) <= 0)
+	if (poll(fds, nr, timeout_ms) <= 0)
 		return true;
-	if (end_is_own(&background.sleeper) &&
-	    recv(fd.fd, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
-		return true;
-	/* The program has closed one end or the other. */
-	return open_ends();
+	if (pressure_answer(fds + 1, nr - 1))
+		shim_pressed();
+	return fds[0].revents == 0 || drain(&fds[0]);
 }
 
 /* Until something is due, the bucket allows; false: it cannot sleep. */
@@ -218,6 +234,9 @@ static bool sleep_until(uint64_t next, uint64_t now, uint64_t wait_ns)
 			return true;
 		if (until < now + STEP_NS)
 			until = now + STEP_NS;
+		/* Work that is due some time: there is something that could be given back. */
+		if (until != WORK_NEVER && until > now + LOOK_NS && pressure_must_look())
+			until = now + LOOK_NS;
 		wait_ns = until == WORK_NEVER ? WORK_NEVER : until - now;
 	}
 	if (!sleep_ns(wait_ns))
@@ -233,15 +252,21 @@ static void *run(void *unused)
 
 	(void)unused;
 	(void)prctl(PR_SET_NAME, "pageblock");
+	pressure_open();
 	while (can_sleep && !must_stop()) {
 		uint64_t now = now_ns();
-		uint64_t next = work_run(now);
+		uint64_t next;
+
+		if (pressure_must_look() && pressure_look())
+			shim_pressed();
+		next = work_run(now);
 		uint64_t wait_ns = bucket_wait_ns(&bucket, now);
 
 		if (next > now || wait_ns > 0)
 			can_sleep = sleep_until(next, now, wait_ns);
 	}
 	work_background(NULL);
+	pressure_close();
 	return NULL;
 }
 
@@ -331,14 +356,20 @@ static void background_start(void)
 	errno = saved;
 }
 
+void background_want(void)
+{
+	if (config_value(OPT_background) != BACKGROUND_FALSE)
+		background_start();
+}
+
 EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
 			  void *(*routine)(void *), void *arg)
 {
 	create_fn *fn = next_create();
 	int err = fn == NULL ? EAGAIN : fn(thread, attr, routine, arg);
 
-	if (err == 0 && config_value(OPT_background) != BACKGROUND_FALSE)
-		background_start();
+	if (err == 0)
+		background_want();
 	return err;
 }
 
@@ -384,6 +415,7 @@ void background_fork_child(void)
 {
 	/* The descriptors are the parent's too. */
 	close_ends();
+	pressure_close();
 	/* Relaxed: there is one thread. */
 	atomic_store_explicit(&background.stop, false, memory_order_relaxed);
 	atomic_store_explicit(&background.state, NONE, memory_order_relaxed);

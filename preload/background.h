@@ -14,6 +14,10 @@
 /* In the main thread, once, when the library starts. */
 void background_init(void);
 
+/* The program asks for something that needs it: it is made unless the option says false.
+ * Where the program could make threads itself. */
+void background_want(void);
+
 /* Wakes it: something else than work asks for it.  Any thread, no locks taken. */
 void background_wake(void);
 

@@ -24,6 +24,13 @@ uint64_t config_value(enum option_id which)
 	return options_ready ? options.value[which] : option_info[which].standard;
 }
 
+static struct limits limits;
+
+const struct limits *config_limits(void)
+{
+	return &limits;
+}
+
 static void complain(const struct text *line)
 {
 	text_write(line, STDERR_FILENO);
@@ -110,6 +117,9 @@ static void make_config(struct shim_config *config)
 {
 	config->reserve_bytes = options.value[OPT_reserve];
 	config->decay_ns = options.value[OPT_decay];
+	limits_resolve(&options, &limits, complain);
+	config->soft_limit_bytes = limits.soft_bytes;
+	config->hard_limit_bytes = limits.hard_bytes;
 	config->purge_lazily = options.value[OPT_purge] == PURGE_FREE;
 	config->sample = options.value[OPT_prof_active] != 0;
 	config->cma_bytes = options.value[OPT_cma];

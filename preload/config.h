@@ -5,6 +5,7 @@
 #ifndef PB_PRELOAD_CONFIG_H
 #define PB_PRELOAD_CONFIG_H
 
+#include "preload/limits.h"
 #include "preload/options.h"
 
 /*
@@ -16,5 +17,8 @@ void config_set_environment(char **envp);
 
 /* The value of an option; its default until shim_config() has run. */
 uint64_t config_value(enum option_id which);
+
+/* What the limits come to. */
+const struct limits *config_limits(void);
 
 #endif

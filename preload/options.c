@@ -51,6 +51,11 @@ static const struct unit time_units[] = {
 	{ "h", 3600000000000 }, { "m", 60000000000 }, { "s", 1000000000 },
 	{ "ms", 1000000 },      { "us", 1000 },       { "ns", 1 },
 };
+/* The factor of % only sets the bit: see parse_number(). */
+static const struct unit limit_units[] = {
+	{ "T", (uint64_t)1 << 40 }, { "G", (uint64_t)1 << 30 }, { "M", (uint64_t)1 << 20 },
+	{ "K", (uint64_t)1 << 10 }, { "%", OPTION_IN_PERCENT }, { "", 1 },
+};
 static const struct unit percent_units[] = {
 	{ "%", 1 },
 };
@@ -73,6 +78,8 @@ static struct units units_of(enum option_type type)
 		return UNITS(time_units);
 	case OPTION_PERCENT:
 		return UNITS(percent_units);
+	case OPTION_LIMIT:
+		return UNITS(limit_units);
 	case OPTION_BOOL:
 	case OPTION_INT:
 	case OPTION_ENUM:
@@ -154,12 +161,17 @@ static bool parse_number(enum option_type type, struct slice s, uint64_t *value)
 		return true;
 	}
 	for (size_t k = 0; k < u.nr; k++) {
-		bool same = type == OPTION_SIZE ? slice_is_any_case(unit, u.unit[k].text)
-						: slice_is(unit, u.unit[k].text);
+		bool any_case = type == OPTION_SIZE || type == OPTION_LIMIT;
 
-		if (!same)
+		if (!(any_case ? slice_is_any_case(unit, u.unit[k].text)
+			       : slice_is(unit, u.unit[k].text)))
 			continue;
-		if (__builtin_mul_overflow(n, u.unit[k].factor, value))
+		if (u.unit[k].factor == OPTION_IN_PERCENT) {
+			*value = n > 100 ? UINT64_MAX : n | OPTION_IN_PERCENT;
+			return true;
+		}
+		if (__builtin_mul_overflow(n, u.unit[k].factor, value) ||
+		    (type == OPTION_LIMIT && *value >= OPTION_IN_PERCENT))
 			*value = UINT64_MAX;
 		return true;
 	}
@@ -179,6 +191,7 @@ static bool parse_value(enum option_id which, struct slice s, uint64_t *value)
 	case OPTION_TIME:
 	case OPTION_INT:
 	case OPTION_PERCENT:
+	case OPTION_LIMIT:
 		break;
 	}
 	return parse_number(type, s, value);
@@ -195,6 +208,8 @@ static const char *expected(enum option_type type)
 		return "a whole number";
 	case OPTION_PERCENT:
 		return "a percentage such as 5%";
+	case OPTION_LIMIT:
+		return "a size such as 2M or 1G or a percentage such as 80%";
 	case OPTION_BOOL:
 	case OPTION_ENUM:
 		break;
@@ -363,6 +378,11 @@ void options_text_value(struct text *t, enum option_id which, uint64_t value)
 		text_string(t, word != NULL ? word : "?");
 		return;
 	}
+	if (type == OPTION_LIMIT && (value & OPTION_IN_PERCENT) != 0) {
+		text_number(t, value & ~OPTION_IN_PERCENT, 0);
+		text_string(t, "%");
+		return;
+	}
 	while (k < u.nr - 1 && value % u.unit[k].factor != 0)
 		k++;
 	text_number(t, value / u.unit[k].factor, 0);
@@ -394,6 +414,7 @@ const char *options_type_name(enum option_type type)
 	static const char *const names[] = {
 		[OPTION_BOOL] = "bool", [OPTION_SIZE] = "size", [OPTION_TIME] = "time",
 		[OPTION_INT] = "int",   [OPTION_PERCENT] = "percent",
+		[OPTION_LIMIT] = "limit",
 		[OPTION_ENUM] = "enum",
 	};
 

@@ -12,7 +12,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum option_type { OPTION_BOOL, OPTION_SIZE, OPTION_TIME, OPTION_INT, OPTION_PERCENT, OPTION_ENUM };
+enum option_type {
+	OPTION_BOOL,
+	OPTION_SIZE,
+	OPTION_TIME,
+	OPTION_INT,
+	OPTION_PERCENT,
+	OPTION_LIMIT,
+	OPTION_ENUM
+};
 
 enum option_id {
 #define OPTION(name, type, standard, least, most, help) OPT_##name,
@@ -36,6 +44,9 @@ enum option_choice {
 	LIFETIME_OFF = 0,
 	LIFETIME_AUTO,
 };
+
+/* A value of a LIMIT option is in bytes, or with this bit, in percent. */
+#define OPTION_IN_PERCENT ((uint64_t)1 << 62)
 
 struct option_info {
 	const char *name;

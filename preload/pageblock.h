@@ -65,6 +65,7 @@ struct pb_stats {
 	uint64_t nr_ownerless_heaps; /* heaps whose thread has ended, waiting for another */
 	uint64_t cached_page_bytes;  /* free pages that threads keep for their next slabs */
 	uint64_t metadata_bytes;     /* set apart for the allocator's own data; an upper bound */
+	uint64_t shrunk_bytes;       /* what shrinkers said they freed */
 };
 
 /*
@@ -79,6 +80,36 @@ PB_FUNCTION int pb_get_stats(struct pb_stats *stats);
  * free, and the next use of it costs page faults.
  */
 PB_FUNCTION size_t pb_trim(void);
+
+/*
+ * Gives memory back until it is nr_bytes (SIZE_MAX: as much as there is), from what costs
+ * least to what costs most: free blocks, what threads cache, free pages in blocks that are
+ * in use, the program's own caches (see below), and at last blocks in use that can be
+ * vacated, the emptiest first.  Returns the bytes that the system really took back, which
+ * may be more or fewer.  deadline: as of pb_deadline(), until when it may wait for other
+ * threads and for blocks to be vacated; 0: it does not wait.
+ */
+PB_FUNCTION size_t pb_reclaim(size_t nr_bytes, uint64_t deadline);
+
+/*
+ * A cache of the program's own that can be dropped.  The function shall free up to nr_bytes
+ * (SIZE_MAX: as much as it can) and return how many it has freed.  It is called when
+ * memory is short: by pb_reclaim(), in the thread that calls that, and by the library's
+ * background thread; never from inside malloc or free, never twice at a time, and with no
+ * lock of the library held, so that it may take the program's locks, malloc and free.
+ */
+typedef size_t pb_shrinker_fn(size_t nr_bytes, void *arg);
+
+/*
+ * Registers one, and makes the background thread unless the option background says false.
+ * Returns its number, or -1 with errno = EINVAL (no function), ENOSPC (there are 64).
+ */
+PB_FUNCTION int pb_register_shrinker(pb_shrinker_fn *fn, void *arg);
+/*
+ * It is not called any more when this returns: waits for a call in progress, unless it is
+ * that call that unregisters.  0, or -1 with errno = EINVAL when there is no such number.
+ */
+PB_FUNCTION int pb_unregister_shrinker(int number);
 
 /*
  * Walks all of the allocator's structures and compares them with one another.  Returns

@@ -12,6 +12,7 @@
 #include "preload/config.h"
 #include "preload/prof.h"
 #include "preload/sited.h"
+#include "preload/shrink.h"
 #include "preload/stats.h"
 #include "shim/shim.h"
 
@@ -110,6 +111,7 @@ static void start_sites(void)
 static void fork_child(void)
 {
 	shim_fork_child();
+	shrink_fork_child();
 	background_fork_child();
 }
 

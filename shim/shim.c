@@ -8,6 +8,7 @@
 #include "shim/holes.h"
 #include "shim/inspect.h"
 #include "shim/large.h"
+#include "shim/reclaim.h"
 #include "shim/sites.h"
 #include "shim/sample.h"
 #include "shim/slab.h"
@@ -37,16 +38,20 @@ static void init_once(void)
 		.span_added = arena_span_added,
 		.vacate = vacate_range,
 		.vacate_end = vacate_end,
+		.pressed = reclaim_pressed,
 		.reserve_bytes = config->reserve_bytes,
 		.decay_ns = config->decay_ns,
 		.purge_lazily = config->purge_lazily,
 		.thp_from_bytes = config->thp_from_bytes,
+		.soft_limit_bytes = config->soft_limit_bytes,
+		.hard_limit_bytes = config->hard_limit_bytes,
 	};
 
 	CHECK(arena_init() == 0);
 	CHECK(core_init(&core) == 0);
 	holes_init(config->decay_ns);
 	reserve(config->cma_bytes);
+	reclaim_init();
 	inspect_shim(config);
 }
 
@@ -56,6 +61,8 @@ void shim_reconfigure(const struct shim_config *config)
 		.decay_ns = config->decay_ns,
 		.purge_lazily = config->purge_lazily,
 		.thp_from_bytes = config->thp_from_bytes,
+		.soft_limit_bytes = config->soft_limit_bytes,
+		.hard_limit_bytes = config->hard_limit_bytes,
 	};
 
 	core_reconfigure(&core);
@@ -297,16 +304,6 @@ void shim_thread_exit(void)
 	heap_thread_exit();
 }
 
-size_t shim_trim(void)
-{
-	size_t nr_bytes;
-
-	shim_init();
-	heap_drain_all();
-	nr_bytes = holes_purge_all();
-	return nr_bytes + purge_all();
-}
-
 void shim_stats_read(struct shim_stats *out)
 {
 	struct core_stats core;
@@ -323,6 +320,7 @@ void shim_stats_read(struct shim_stats *out)
 	out->committed_bytes = core.total_pages * PAGE_BYTES;
 	out->dirty_free_bytes = core.dirty_free_pages * PAGE_BYTES;
 	out->purged_bytes = core.purged_pages * PAGE_BYTES;
+	out->shrunk_bytes = reclaim_shrunk_bytes();
 	out->cached_page_bytes = core.pcp_pages * PAGE_BYTES;
 	out->metadata_bytes = out->nr_heaps * HEAP_STRIDE +
 			      core.nr_blocks * (BLOCK_META_BYTES + BLOCK_CLIENT_BYTES);

@@ -21,6 +21,8 @@ struct shim_config {
 	bool purge_lazily;     /* see core_config */
 	size_t thp_from_bytes; /* see core_config */
 	size_t cma_bytes;      /* a reserve, see cma_reserve(); 0: none */
+	size_t soft_limit_bytes; /* see core_config */
+	size_t hard_limit_bytes; /* see core_config */
 	/*
 	 * Changes an option while the program runs: text says NAME:VALUE.  0 or a negative
 	 * errno, and then text says why not.  May be NULL.  See core/inspect.h.
@@ -119,6 +121,20 @@ void shim_thread_exit(void);
 
 /* Returns all memory that can be returned now; the bytes given back to the system. */
 size_t shim_trim(void);
+/*
+ * Returns memory until it is nr_bytes, by the steps of reclaim.c; the bytes given back.
+ * deadline_ns as of CLOCK_MONOTONIC: until when it may wait for threads and for blocks to
+ * be vacated; 0: not at all.
+ */
+size_t shim_reclaim(size_t nr_bytes, uint64_t deadline_ns);
+/* The system is short of memory: what costs no waiting is done soon, see work.h. */
+void shim_pressed(void);
+/*
+ * Asks the program's own caches for so many bytes; returns how many they say they freed.
+ * Called by shim_reclaim() and by the background thread, without locks.
+ */
+typedef size_t shim_shrink_fn(size_t nr_bytes);
+void shim_set_shrink(shim_shrink_fn *fn);
 
 /* --- whole pageblocks ---------------------------------------------------------- */
 
@@ -161,6 +177,7 @@ struct shim_stats {
 	uint64_t nr_ownerless_heaps;
 	uint64_t cached_page_bytes; /* pages in threads' page caches */
 	uint64_t metadata_bytes;    /* the allocator's own, committed for heaps and blocks */
+	uint64_t shrunk_bytes;      /* what registered caches said they freed when asked */
 };
 void shim_stats_read(struct shim_stats *out);
 

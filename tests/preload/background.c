@@ -132,7 +132,8 @@ static unsigned long long switches(int tid)
 	       proc_number(path, "nonvoluntary_ctxt_switches:", 10);
 }
 
-static void idle(void)
+/* settle_us: when what is left of the work is done. */
+static void idle(unsigned settle_us)
 {
 	unsigned long long before;
 	double took;
@@ -144,10 +145,10 @@ static void idle(void)
 	fflush(stdout);
 	EXPECT(took < 2);
 	/* What is left of it is done, and then it sleeps for good. */
-	usleep(2500000);
+	usleep(settle_us);
 	before = switches(tid);
-	usleep(3000000);
-	printf("%llu context switches in 3 s of doing nothing\n", switches(tid) - before);
+	usleep(1500000);
+	printf("%llu context switches in 1.5 s of doing nothing\n", switches(tid) - before);
 	fflush(stdout);
 	EXPECT(switches(tid) == before);
 }
@@ -199,7 +200,7 @@ static void child_ends(pid_t pid)
 static void forks(bool always)
 {
 	(void)expect_thread();
-	for (int i = 0; i < 20; i++) {
+	for (int i = 0; i < 10; i++) {
 		pid_t pid;
 
 		/* While the thread has something to do. */
@@ -269,7 +270,9 @@ int main(int argc, char **argv)
 	}
 	make_a_thread();
 	if (strcmp(mode, "idle") == 0)
-		idle();
+		idle(2500000);
+	else if (strcmp(mode, "idle-soon") == 0)
+		idle(600000);
 	else if (strcmp(mode, "signals") == 0)
 		signals();
 	else if (strcmp(mode, "descriptors") == 0)
