@@ -160,6 +160,12 @@ struct os_range {
  */
 unsigned os_purge_ranges(struct os_range *ranges, unsigned nr, bool lazily);
 /*
+ * From here to the end, how many bytes that were resident are given back by the calling
+ * thread, as the system counts them (mincore).  Costs a look at each page.
+ */
+void os_released_begin(void);
+size_t os_released_end(void);
+/*
  * Moves pages: dst's contents become src's, src reads as zero; both stay mapped and
  * writable.  0 or -errno, and then only dst's contents may have been lost.  A moved mapping never merges
  * with its neighbours again: the caller bounds how many it makes.

@@ -20,6 +20,7 @@
 #include <linux/futex.h>
 #include <sys/ioctl.h>
 #include <string.h>
+#include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -216,6 +217,43 @@ static bool narrow(void **addr, size_t *bytes)
 	return from < to;
 }
 
+static __thread struct {
+	size_t bytes;
+	bool counting;
+} released;
+
+void os_released_begin(void)
+{
+	released.bytes = 0;
+	released.counting = true;
+}
+
+size_t os_released_end(void)
+{
+	released.counting = false;
+	return released.bytes;
+}
+
+/* What of a range is resident, before it is given back. */
+static COLD size_t resident_bytes(char *addr, size_t bytes)
+{
+	unsigned char pages[PAGEBLOCK_PAGES];
+	size_t page = os_page_bytes();
+	size_t nr_resident = 0;
+
+	while (bytes > 0) {
+		size_t n = bytes < PAGEBLOCK_BYTES ? bytes : PAGEBLOCK_BYTES;
+
+		if (mincore(addr, n, pages) != 0)
+			memset(pages, 1, sizeof(pages));
+		for (size_t i = 0; i < n / page; i++)
+			nr_resident += pages[i] & 1;
+		addr += n;
+		bytes -= n;
+	}
+	return nr_resident * page;
+}
+
 /*
  * 0 or -errno.  Where madvise as such is forbidden (a seccomp filter), a fresh mapping does
  * the same, but for the advice about huge pages.  What is locked into memory (EINVAL) stays.
@@ -238,8 +276,15 @@ static int purge_range(void *addr, size_t bytes, int advice)
 int os_purge(void *addr, size_t bytes)
 {
 	int saved = errno;
-	int err = narrow(&addr, &bytes) ? purge_range(addr, bytes, MADV_DONTNEED) : 0;
+	size_t resident = 0;
+	int err = 0;
 
+	if (narrow(&addr, &bytes)) {
+		if (unlikely(released.counting))
+			resident = resident_bytes(addr, bytes);
+		err = purge_range(addr, bytes, MADV_DONTNEED);
+		released.bytes += err == 0 ? resident : 0;
+	}
 	errno = saved;
 	return err;
 }
@@ -284,6 +329,12 @@ unsigned os_purge_ranges(struct os_range *ranges, unsigned nr, bool lazily)
 	int advice = lazily ? MADV_FREE : MADV_DONTNEED;
 	unsigned done = 0, n, nr_calls = 0;
 
+	if (unlikely(released.counting)) {
+		/* One by one, each counted. */
+		for (unsigned i = 0; i < nr; i++)
+			ranges[i].err = os_purge(ranges[i].addr, ranges[i].bytes);
+		return nr;
+	}
 	for (unsigned i = 0; i < nr; i++) {
 		ranges[i].err = 0;
 		if (!narrow(&ranges[i].addr, &ranges[i].bytes))

@@ -9,7 +9,8 @@
  *   4  the program's own caches, as far as it has registered them
  *   5  blocks in use, the emptiest first: cordoned, vacated, opened again
  *
- * The answer is what the system took back for the steps of this call.
+ * The answer is what was resident and went back in the steps of this call; pages that were
+ * handed out and never touched do not count.
  */
 #include "shim/reclaim.h"
 
@@ -86,54 +87,61 @@ static size_t ask_program(size_t nr_bytes)
 }
 
 /* Blocks in use, the emptiest first; they are opened again at once. */
-static size_t vacate(size_t nr_bytes, uint64_t deadline_ns)
+static void vacate(size_t nr_bytes, uint64_t deadline_ns)
 {
 	size_t nr_pages = round_up(nr_bytes, PAGEBLOCK_BYTES) / PAGE_BYTES;
-	struct core_stats before, after;
-	size_t gone;
+	struct core_stats stats;
 
-	core_stats_read(&before);
-	if (nr_pages > before.total_pages)
-		nr_pages = round_down(before.total_pages, PAGEBLOCK_PAGES);
-	if (nr_pages == 0)
-		return 0;
-	gone = offline_pages(nr_pages, deadline_ns, NULL);
-	(void)online_pages(gone);
-	core_stats_read(&after);
-	return (size_t)(after.purged_pages - before.purged_pages) * PAGE_BYTES;
+	core_stats_read(&stats);
+	if (nr_pages > stats.total_pages)
+		nr_pages = round_down(stats.total_pages, PAGEBLOCK_PAGES);
+	if (nr_pages > 0)
+		(void)online_pages(offline_pages(nr_pages, deadline_ns, NULL));
+}
+
+static void purge_rest(void)
+{
+	(void)purge_all();
+	(void)holes_purge_all();
 }
 
 size_t shim_trim(void)
 {
-	size_t nr_bytes;
-
 	shim_init();
+	os_released_begin();
 	drain_threads(0);
-	nr_bytes = holes_purge_all();
-	return nr_bytes + purge_all();
+	purge_rest();
+	return os_released_end();
+}
+
+/* Whether so much is back by now; goes on counting. */
+static bool is_enough(size_t nr_bytes, size_t *done)
+{
+	*done += os_released_end();
+	os_released_begin();
+	return *done >= nr_bytes;
 }
 
 size_t shim_reclaim(size_t nr_bytes, uint64_t deadline_ns)
 {
-	size_t done;
+	size_t done = 0;
 
 	shim_init();
-	done = purge_whole();
-	if (done < nr_bytes) {
+	os_released_begin();
+	(void)purge_whole();
+	if (!is_enough(nr_bytes, &done)) {
 		drain_threads(deadline_ns);
-		done += purge_whole();
+		(void)purge_whole();
 	}
-	if (done < nr_bytes)
-		done += purge_all();
-	if (done < nr_bytes)
-		done += holes_purge_all();
-	if (done < nr_bytes && ask_program(nr_bytes - done) > 0) {
+	if (!is_enough(nr_bytes, &done))
+		purge_rest();
+	if (!is_enough(nr_bytes, &done) && ask_program(nr_bytes - done) > 0) {
 		heap_drain_all();
-		done += purge_all();
+		purge_rest();
 	}
-	if (done < nr_bytes && !is_past(deadline_ns))
-		done += vacate(nr_bytes - done, deadline_ns);
-	return done;
+	if (!is_enough(nr_bytes, &done) && !is_past(deadline_ns))
+		vacate(nr_bytes - done, deadline_ns);
+	return done + os_released_end();
 }
 
 /* --- under pressure -------------------------------------------------------------------- */

@@ -213,10 +213,9 @@ static int reclaim(void)
 	printf("resident %zu MiB, %zu MiB given back, %zu MiB left\n", full / MIB, done / MIB,
 	       left / MIB);
 	fflush(stdout);
-	/* What it says is what it did, but for pages of the threads' slabs that were handed
-	 * out and never touched. */
+	/* What it says is what it did, within a megabyte of what else happens. */
 	EXPECT(done > (NR - NR / 50 - 1) * BLOCK * 9 / 10);
-	EXPECT(full - left + 4 * MIB > done && full - left < done + MIB);
+	EXPECT(full - left + MIB > done && full - left < done + MIB);
 	/* And again: there is hardly anything left. */
 	EXPECT(pb_reclaim(SIZE_MAX, 0) < 2 * MIB);
 	shrinkers();

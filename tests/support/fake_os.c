@@ -241,6 +241,8 @@ void os_hugepage(void *addr, size_t bytes, bool on)
 	fake_os.nr_hugepage_on += on;
 }
 
+static size_t released_bytes;
+
 /* Without counting a call. */
 static int purge(void *addr, size_t bytes, bool lazily)
 {
@@ -274,6 +276,7 @@ static int purge(void *addr, size_t bytes, bool lazily)
 
 		if ((*state & IN_USE) != 0)
 			violation("handed out while being purged", pfn);
+		released_bytes += (*state & TOUCHED) != 0 ? PAGE_BYTES : 0;
 		/* Lazily: it keeps what it has, for a while. */
 		if (!lazily)
 			*state &= (uint8_t)~TOUCHED;
@@ -295,6 +298,16 @@ unsigned os_purge_ranges(struct os_range *ranges, unsigned nr, bool lazily)
 	for (unsigned i = 0; i < nr; i++)
 		ranges[i].err = purge(ranges[i].addr, ranges[i].bytes, lazily);
 	return nr_calls;
+}
+
+void os_released_begin(void)
+{
+	released_bytes = 0;
+}
+
+size_t os_released_end(void)
+{
+	return released_bytes;
 }
 
 int os_move(void *dst, void *src, size_t bytes)
