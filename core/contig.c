@@ -426,6 +426,60 @@ int contig_free(pfn_t pfn, size_t nr_pages)
 	return held ? 0 : -EINVAL;
 }
 
+void contig_keep(pfn_t pfn, size_t nr_pages)
+{
+	pfn_t end = pfn + nr_pages;
+
+	zone_lock();
+	for (; pfn < end; pfn += pages_here(pfn, end))
+		span_block(pfn)->nr_contig--;
+	zone_unlock();
+}
+
+/* --- walking ------------------------------------------------------------------------------ */
+
+static pfn_t span_end(struct span *span)
+{
+	return span->start + span_committed(span) * PAGEBLOCK_PAGES;
+}
+
+pfn_t contig_block_below(pfn_t pfn)
+{
+	unsigned nr = span_count();
+	pfn_t best = 0;
+
+	for (unsigned i = 0; i < nr; i++) {
+		struct span *span = span_at(i);
+		pfn_t end = span_end(span);
+		pfn_t at = pfn < end ? round_up(pfn, PAGEBLOCK_PAGES) : end;
+
+		if (pfn > span->start && at > span->start && at - PAGEBLOCK_PAGES > best)
+			best = at - PAGEBLOCK_PAGES;
+	}
+	return best;
+}
+
+pfn_t contig_block_above(pfn_t pfn)
+{
+	unsigned nr = span_count();
+	pfn_t best = 0;
+
+	for (unsigned i = 0; i < nr; i++) {
+		struct span *span = span_at(i);
+		pfn_t at = pfn < span->start ? span->start
+					     : round_down(pfn, PAGEBLOCK_PAGES) + PAGEBLOCK_PAGES;
+
+		if (at < span_end(span) && (best == 0 || at < best))
+			best = at;
+	}
+	return best;
+}
+
+bool contig_block_is_free(pfn_t block)
+{
+	return isolate_test(block, PAGEBLOCK_PAGES);
+}
+
 /* --- reserves ----------------------------------------------------------------------------- */
 
 static int reserve_locked(size_t nr_blocks)

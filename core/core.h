@@ -393,6 +393,15 @@ int contig_alloc_range(pfn_t pfn, size_t nr_pages, unsigned flags,
 /* Frees all of a contiguous allocation; -EINVAL, and nothing has happened, when it is none. */
 int contig_free(pfn_t pfn, size_t nr_pages) MUST_CHECK;
 
+/* The pages become like those of zone_alloc(), for whoever has them from contig_alloc(). */
+void contig_keep(pfn_t pfn, size_t nr_pages);
+
+/* For who looks for blocks to vacate: the first page of the nearest block that begins before
+ * this page, or behind it; 0: there is none.  And whether a block is wholly free: a hint. */
+pfn_t contig_block_below(pfn_t pfn);
+pfn_t contig_block_above(pfn_t pfn);
+bool contig_block_is_free(pfn_t block);
+
 /*
  * Reserves whole blocks for CONTIG_CMA, best at the start.  They are lent to MOVABLE and
  * RECLAIMABLE requests when there is nothing else, growth included, and never to UNMOVABLE

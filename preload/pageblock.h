@@ -199,6 +199,39 @@ PB_FUNCTION size_t pb_online(size_t nr_bytes);
  */
 PB_FUNCTION int pb_defrag_hint(const void *p);
 
+/* --- memory that can move: pageblock(3) ----------------------------------------------- */
+
+/*
+ * Names an object that has no address while it is not pinned, so that it can be moved when
+ * its pageblock is wanted.  0 is none.  Handles may be copied and passed on at will.
+ */
+typedef uint64_t pb_handle_t;
+
+/* An object of nr_bytes, contents indeterminate; 0 and errno = ENOMEM when there is no room. */
+PB_FUNCTION pb_handle_t pb_handle_alloc(size_t nr_bytes);
+
+/*
+ * The object's address, aligned to 16, until it is unpinned as often as it was pinned; by
+ * any threads.  Short of a move under way it takes no lock.  NULL and errno: EINVAL: no
+ * handle; ESTALE: its object has been freed; EOVERFLOW: it is pinned 2^24 - 1 times.
+ */
+PB_FUNCTION void *pb_handle_pin(pb_handle_t handle);
+
+/* 0, or -1 and errno: EINVAL and ESTALE as above; EPERM: it is not pinned. */
+PB_FUNCTION int pb_handle_unpin(pb_handle_t handle);
+
+/* 0, or -1 and errno: EINVAL and ESTALE as above; EBUSY: it is pinned, and stays. */
+PB_FUNCTION int pb_handle_free(pb_handle_t handle);
+
+/* The object's size as asked for, or 0 and errno: EINVAL and ESTALE as above. */
+PB_FUNCTION size_t pb_handle_size(pb_handle_t handle);
+
+/*
+ * Moves objects of handles together, until the deadline (0: as long as it helps), and
+ * returns how many bytes of pageblocks became free by it.
+ */
+PB_FUNCTION size_t pb_compact(uint64_t deadline);
+
 #ifdef __cplusplus
 }
 #endif

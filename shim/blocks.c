@@ -165,8 +165,8 @@ bool shim_defrag_hint(const void *p)
 	/* Page runs stand in blocks for page runs; they help when theirs is wanted. */
 	if (h == NULL)
 		return isolate_is_marked(p);
-	if ((slab_flags(s) & SLAB_SETTLES) != 0)
-		return true;
+	if ((slab_flags(s) & (SLAB_SETTLES | SLAB_HANDLES)) != 0)
+		return (slab_flags(s) & SLAB_HANDLES) == 0;
 	nr_live = nr_live_in(s);
 	return nr_live * 2 <= s->nr_objects && start_emptying(s, h, nr_live);
 }

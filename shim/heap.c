@@ -120,6 +120,21 @@ static struct heap *pop_ownerless_locked(unsigned place)
 	return h;
 }
 
+struct heap *heap_make_for_handles(void)
+{
+	struct heap *h;
+
+	lock_acquire(&heaps_lock, LOCK_HEAPS);
+	h = heap_make_locked(PLACE_HANDLES);
+	if (h != NULL) {
+		h->ownerless = true;
+		/* Its pages are movable, and have no kind. */
+		h->pcp.kind = 0;
+	}
+	lock_release(&heaps_lock, LOCK_HEAPS);
+	return h;
+}
+
 struct heap *heap_mine(unsigned place)
 {
 	struct heap *h = mine;
@@ -570,7 +585,7 @@ void heap_fork_child(void)
 	atomic_store_explicit(&nr_ownerless, 0, memory_order_relaxed);
 	for (struct heap *h = heap_first(); h != NULL; h = h->next_all) {
 		lock_reset(&h->lock);
-		if (heap_is_mine(h))
+		if (heap_is_mine(h) || h->place == PLACE_HANDLES)
 			continue;
 		if (!h->ownerless) {
 			h->ownerless = true;

@@ -32,6 +32,8 @@
  */
 #define NR_PLACES 16u
 #define PLACE_ANY 0u
+/* Not a thread's: of the heap of handles. */
+#define PLACE_HANDLES NR_PLACES
 #define NR_FULLNESS 4u
 /* Slabs whose free objects are all on pages that were given back to the system, used last;
  * those from which nothing is handed out; those from which it is when there are no others. */
@@ -202,6 +204,9 @@ static inline void heap_leave(struct heap *h)
 	if (unlikely(heap_thread_state == THREAD_EXITING) && heap_current == h)
 		heap_detach(h);
 }
+
+/* A heap without a thread that none will take, for handles, or NULL. */
+struct heap *heap_make_for_handles(void);
 
 /* Every heap ever made, by next_all. */
 struct heap *heap_first(void);

@@ -1,6 +1,7 @@
 /* Large objects; see large.h. */
 #include "shim/large.h"
 
+#include "shim/compact.h"
 #include "shim/diag.h"
 #include "shim/sample.h"
 #include "shim/slab.h"
@@ -52,6 +53,19 @@ void *large_alloc(size_t size, unsigned align_order, bool *zeroed)
 	else
 		pfn = zone_alloc(nr_pages, align_order, MIGRATE_MOVABLE, zeroed);
 	return pfn == 0 ? NULL : run_begin(pfn, nr_pages);
+}
+
+COLD void *large_alloc_compacting(size_t size)
+{
+	size_t nr_pages = pages_for(size);
+	pfn_t pfn = size <= PAGEBLOCK_BYTES ? compact_capture() : 0;
+
+	if (pfn == 0)
+		return NULL;
+	contig_keep(pfn, PAGEBLOCK_PAGES);
+	if (nr_pages < PAGEBLOCK_PAGES)
+		zone_free(pfn + nr_pages, PAGEBLOCK_PAGES - nr_pages);
+	return run_begin(pfn, nr_pages);
 }
 
 /* What p is instead of a live run's start. */

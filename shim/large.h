@@ -11,6 +11,8 @@
 /* Pages for size bytes (> 0), aligned to 2^align_order pages; NULL when there is no room.
  * *zeroed (may be NULL): whether it reads as zero. */
 void *large_alloc(size_t size, unsigned align_order, bool *zeroed);
+/* The same, by making a pageblock free (compact.h); for sizes of up to one. */
+void *large_alloc_compacting(size_t size);
 /* p is in a span and in no slab; anything but a live run's start stops the program. */
 void large_free(void *p);
 /* The same resized, moved if need be; NULL when there is no room and p is as it was. */

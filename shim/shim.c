@@ -3,6 +3,7 @@
  */
 #include "shim/shim.h"
 
+#include "shim/compact.h"
 #include "shim/diag.h"
 #include "shim/fast.h"
 #include "shim/holes.h"
@@ -337,6 +338,7 @@ void shim_fork_prepare(void)
 {
 	shim_init();
 	holes_fork_prepare();
+	compact_lock();
 	sample_fork_wait();
 	sites_fork_prepare();
 	heap_fork_prepare();
@@ -350,6 +352,7 @@ void shim_fork_parent(void)
 	core_fork_parent();
 	heap_fork_parent();
 	sites_fork_parent();
+	compact_unlock();
 	holes_fork_parent();
 }
 
@@ -359,6 +362,7 @@ void shim_fork_child(void)
 	core_fork_child();
 	heap_fork_child();
 	sites_fork_child();
+	compact_fork_child();
 	holes_fork_child();
 	/* Whoever wanted something vacated in the parent is not here. */
 	heap_uncordon_all();

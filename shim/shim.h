@@ -161,6 +161,25 @@ size_t shim_online(size_t nr_bytes);
  * slab; false for what is no block. */
 bool shim_defrag_hint(const void *p);
 
+/*
+ * Handles: see handle.h.  0 is no handle.  Answers are 0 or a negative errno:
+ *   -ENOMEM     no room (alloc)
+ *   -EINVAL     never was a handle
+ *   -ESTALE     its object has been freed
+ *   -EBUSY      it is pinned (free)
+ *   -EPERM      it is not pinned (unpin)
+ *   -EOVERFLOW  it is pinned 2^24 - 1 times (pin)
+ */
+uint64_t shim_handle_alloc(size_t nr_bytes, int *err);
+/* Where the object is until it is unpinned as often as it was pinned; aligned to 16. */
+void *shim_handle_pin(uint64_t handle, int *err);
+int shim_handle_unpin(uint64_t handle) MUST_CHECK;
+int shim_handle_free(uint64_t handle) MUST_CHECK;
+size_t shim_handle_size(uint64_t handle, int *err);
+/* Moves handles' objects together until the deadline (0: to the end); the bytes of pageblocks
+ * that became free. */
+size_t shim_compact(uint64_t deadline_ns);
+
 /* Milliseconds from now as a deadline; never 0. */
 uint64_t shim_deadline_ns(uint64_t ms);
 

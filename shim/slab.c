@@ -342,7 +342,7 @@ void slab_check_start(const struct slab *s, const void *p, const char *call)
 	unsigned i = index_of(s, p);
 	const char *object = s->start + i * bytes;
 
-	if (unlikely(i >= s->nr_objects))
+	if (unlikely(i >= s->nr_objects || (slab_flags(s) & SLAB_HANDLES) != 0))
 		diag_fatal(DIAG_FOREIGN, call, p, 0, NULL);
 	if (unlikely(object != p))
 		diag_fatal(DIAG_INTERIOR, call, p, bytes, object);

@@ -30,6 +30,8 @@
 /* The program moves its blocks away (shim_defrag_hint()): as above, but for the last resort
  * before a new slab, which ends it. */
 #define SLAB_EMPTYING 4u
+/* Its objects are handles': free() does not take them. */
+#define SLAB_HANDLES 8u
 /* What is freed is settled at once. */
 #define SLAB_SETTLES (SLAB_CORDONED | SLAB_EMPTYING)
 /* Somebody above wants to see each free; then the object is cached as usual. */

@@ -207,10 +207,12 @@ static void note_density(struct heap_class *hc)
 
 struct slab *slabs_new(struct heap *h, unsigned cls)
 {
-	note_density(&h->classes[cls]);
+	bool movable = h->place == PLACE_HANDLES;
 
+	note_density(&h->classes[cls]);
 	for (;;) {
-		pfn_t pfn = pcp_alloc(&h->pcp, class_info[cls].order, MIGRATE_UNMOVABLE, NULL);
+		pfn_t pfn = pcp_alloc(&h->pcp, class_info[cls].order,
+				      movable ? MIGRATE_MOVABLE : MIGRATE_UNMOVABLE, NULL);
 
 		if (pfn == 0)
 			return NULL;

@@ -123,8 +123,11 @@ static COLD void *malloc_again(struct heap *h, size_t size)
 {
 	heap_drain_all();
 	purge_all();
-	if (size > MEDIUM_MAX)
-		return large_alloc(size, 0, NULL);
+	if (size > MEDIUM_MAX) {
+		void *p = large_alloc(size, 0, NULL);
+
+		return p != NULL ? p : large_alloc_compacting(size);
+	}
 
 	struct object *o = refill(h, &h->bins[class_of(size)], NULL);
 

@@ -1,6 +1,7 @@
 /* Vacating cordoned blocks; see vacate.h. */
 #include "shim/vacate.h"
 
+#include "shim/compact.h"
 #include "shim/heap.h"
 #include "shim/slabs.h"
 
@@ -12,8 +13,8 @@ static pfn_t next_block(pfn_t pfn)
 	return round_down(pfn, PAGEBLOCK_PAGES) + PAGEBLOCK_PAGES;
 }
 
-/* Runs fn on every slab that lies in the block of pfn, under the lock of its heap. */
-static unsigned each_slab(pfn_t pfn, void (*fn)(struct heap *h, struct slab *s))
+unsigned vacate_each_slab(pfn_t pfn, void (*fn)(struct heap *h, struct slab *s, void *arg),
+			  void *arg)
 {
 	struct block_client *client = block_client(pfn_to_addr(pfn));
 	unsigned nr = 0;
@@ -29,7 +30,7 @@ static unsigned each_slab(pfn_t pfn, void (*fn)(struct heap *h, struct slab *s))
 			lock_acquire(&h->lock, LOCK_HEAP);
 			same = slab_heap(s) == h;
 			if (same)
-				fn(h, s);
+				fn(h, s, arg);
 			lock_release(&h->lock, LOCK_HEAP);
 			if (same)
 				break;
@@ -37,6 +38,12 @@ static unsigned each_slab(pfn_t pfn, void (*fn)(struct heap *h, struct slab *s))
 		nr += h != NULL;
 	}
 	return nr;
+}
+
+static void cordon(struct heap *h, struct slab *s, void *unused)
+{
+	(void)unused;
+	slabs_cordon(h, s);
 }
 
 int vacate_range(pfn_t pfn, size_t nr_pages, uint64_t deadline_ns)
@@ -48,9 +55,10 @@ int vacate_range(pfn_t pfn, size_t nr_pages, uint64_t deadline_ns)
 	/* Pairs with slabs_new(). */
 	atomic_thread_fence(memory_order_seq_cst);
 	for (pfn_t at = pfn; at < end; at = next_block(at))
-		nr_slabs += each_slab(at, slabs_cordon);
+		nr_slabs += vacate_each_slab(at, cordon, NULL);
 	if (nr_slabs > 0)
 		heap_leave_cordoned();
+	(void)compact_vacate(pfn, nr_pages);
 	return nr_slabs > 0 ? -EBUSY : 0;
 }
 
@@ -58,8 +66,9 @@ int vacate_range(pfn_t pfn, size_t nr_pages, uint64_t deadline_ns)
  * Others may have isolated the block again and found its slabs cordoned.  They did so under
  * the heap's lock and after their mark, which therefore is seen here.
  */
-static void uncordon_if_open(struct heap *h, struct slab *s)
+static void uncordon_if_open(struct heap *h, struct slab *s, void *unused)
 {
+	(void)unused;
 	if (!isolate_is_marked(s->start))
 		slabs_uncordon(h, s);
 }
@@ -67,7 +76,7 @@ static void uncordon_if_open(struct heap *h, struct slab *s)
 void vacate_end(pfn_t pfn, size_t nr_pages)
 {
 	for (pfn_t at = pfn; at < pfn + nr_pages; at = next_block(at))
-		(void)each_slab(at, uncordon_if_open);
+		(void)vacate_each_slab(at, uncordon_if_open, NULL);
 }
 
 bool vacate_is_wanted(const void *p, size_t nr_bytes)

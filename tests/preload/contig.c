@@ -1,8 +1,7 @@
 /* Contiguous memory, memory out of use and the hint, as pageblock.h says. */
 #include "tests/preload/test.h"
 
-#include <pthread.h>
-#include <time.h>
+#include <sys/resource.h>
 
 #define MB ((size_t)1 << 20)
 #define ALL (PB_CONTIG_HARD | PB_CONTIG_CMA | PB_CONTIG_PREFAULT | PB_CONTIG_COLLAPSE)
@@ -229,6 +228,76 @@ static void cma(void)
 	pb_check();
 }
 
+/* --- memory that can move --------------------------------------------------------------------- */
+
+static void expect_no_handle(pb_handle_t handle, int error)
+{
+	errno = 0;
+	EXPECT(pb_handle_pin(handle) == NULL && errno == error);
+	errno = 0;
+	EXPECT(pb_handle_unpin(handle) == -1 && errno == error);
+	errno = 0;
+	EXPECT(pb_handle_free(handle) == -1 && errno == error);
+	errno = 0;
+	EXPECT(pb_handle_size(handle) == 0 && errno == error);
+}
+
+/* A reserve is lent to handles, and is had back whole: with cma:64M and no room to grow. */
+static void handles(void)
+{
+	enum { NR_HANDLES = 2000, BYTES = 60000 };
+	static pb_handle_t all[NR_HANDLES];
+	static char *room[64];
+	struct pb_contig_info info = {.size = sizeof(info)};
+	unsigned nr = 0, nr_room = 0;
+	char *p, *area, *pinned;
+	pb_handle_t h = pb_handle_alloc(10);
+
+	EXPECT(h != 0 && pb_handle_size(h) == 10 && pb_handle_pin(h) != NULL);
+	errno = 0;
+	EXPECT(pb_handle_free(h) == -1 && errno == EBUSY);
+	EXPECT(pb_handle_unpin(h) == 0);
+	errno = 0;
+	EXPECT(pb_handle_unpin(h) == -1 && errno == EPERM);
+	EXPECT(pb_handle_free(h) == 0);
+	expect_no_handle(h, ESTALE);
+	expect_no_handle(0, EINVAL);
+	expect_no_handle(~(pb_handle_t)0, EINVAL);
+
+	/* 64 MiB of room outside of the reserve, and nothing beyond it. */
+	for (; nr_room < 64; nr_room++) {
+		room[nr_room] = malloc(MB);
+		EXPECT(room[nr_room] != NULL);
+	}
+	EXPECT(setrlimit(RLIMIT_DATA, &(struct rlimit){0, RLIM_INFINITY}) == 0);
+	for (; nr < NR_HANDLES; nr++) {
+		all[nr] = pb_handle_alloc(BYTES);
+		if (all[nr] == 0)
+			break;
+		p = pb_handle_pin(all[nr]);
+		memset(p, (int)nr, BYTES);
+		EXPECT(pb_handle_unpin(all[nr]) == 0);
+	}
+	/* More than has room elsewhere. */
+	EXPECT(nr * (size_t)BYTES > 32 * MB);
+	while (nr_room > 0)
+		free(room[--nr_room]);
+	area = pb_alloc_contig(64 * MB, PB_CONTIG_CMA | PB_CONTIG_HARD, pb_deadline(5000));
+	EXPECT(area != NULL);
+	EXPECT(pb_contig_info(area, &info) == 0 || errno == ENOSYS);
+	EXPECT(info.nr_bytes == 64 * MB);
+	for (unsigned i = 0; i < nr; i++) {
+		pinned = pb_handle_pin(all[i]);
+		EXPECT(pinned + BYTES <= area || pinned >= area + 64 * MB);
+		for (size_t k = 0; k < BYTES; k += 97)
+			EXPECT(pinned[k] == (char)i);
+		EXPECT(pb_handle_unpin(all[i]) == 0 && pb_handle_free(all[i]) == 0);
+	}
+	EXPECT(pb_free_contig(area) == 0);
+	EXPECT(pb_compact(1) == 0);
+	pb_check();
+}
+
 /* --- the hint -------------------------------------------------------------------------------- */
 
 #define NR 200000u
@@ -283,7 +352,8 @@ int main(int argc, char **argv)
 		const char *name;
 		void (*run)(void);
 	} parts[] = {{"sizes", sizes},	   {"backing", backing}, {"bad-input", bad_input},
-		     {"offline", offline}, {"cma", cma},	 {"defrag", defrag}};
+		     {"offline", offline}, {"cma", cma},	 {"defrag", defrag},
+		     {"handles", handles}};
 
 	expect_library();
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]) && argc == 2; i++) {

@@ -23,6 +23,15 @@ int main(void)
 		if (p == NULL || pb_free_contig(p) != 0)
 			return 1;
 	}
+	if (pb_handle_alloc && pb_handle_pin && pb_handle_unpin && pb_handle_free) {
+		pb_handle_t handle = pb_handle_alloc(100);
+
+		if (pb_handle_pin(handle) == NULL || pb_handle_unpin(handle) != 0 ||
+		    pb_handle_free(handle) != 0)
+			return 1;
+	}
+	if (pb_compact)
+		pb_compact(0);
 	if (pb_offline && pb_online)
 		pb_online(pb_offline(PB_PAGEBLOCK_BYTES, 0));
 	if (pb_defrag_hint && pb_defrag_hint(""))
