@@ -275,9 +275,12 @@ static bool span_commit(struct span *span, size_t nr_blocks, enum migratetype mt
 
 	if (commit_blocks(span, from, to) != 0)
 		return false;
-	for (size_t i = from; i < to; i++)
-		pageblock_init(&span->blocks[i], span->start + i * PAGEBLOCK_PAGES,
-			       (unsigned)(span - spans), mt);
+	for (size_t i = from; i < to; i++) {
+		pfn_t pfn = span->start + i * PAGEBLOCK_PAGES;
+
+		span_assert_unseen(pfn);
+		pageblock_init(&span->blocks[i], pfn, (unsigned)(span - spans), mt);
+	}
 	/* Release pairs with span_committed(): the blocks are ready to be looked at. */
 	atomic_store_explicit(&span->nr_committed, to, memory_order_release);
 	zone.total_pages += nr_blocks * PAGEBLOCK_PAGES;

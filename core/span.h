@@ -49,6 +49,18 @@ struct pageblock *span_grow(size_t nr_blocks, size_t align_blocks, enum migratet
 bool span_grow_in_place(struct span *span, size_t nr_blocks, enum migratetype mt);
 void span_set_whole(const struct pageblock *block, bool whole);
 
+/*
+ * Debug builds: nobody else can see the block of this page yet, so that its words may be
+ * written plainly (R7).  Whoever finds a block does so by span_block(), from the very
+ * first one on.
+ */
+static inline void span_assert_unseen(pfn_t pfn)
+{
+	bool block_is_unseen = PB_DEBUG == 0 || span_block(pfn) == NULL;
+
+	ASSERT(block_is_unseen);
+}
+
 /* Compares the maps of whole blocks with the blocks. */
 void span_check(const struct span *span);
 

@@ -309,7 +309,7 @@ static void finish(unsigned nr_contig, unsigned nr_wanted)
 	pcp_drain_all();
 	core_check();
 	core_stats_read(&stats);
-	printf("%u of %u contiguous runs, %u of %u without waiting; "
+	printf("R2: %u of %u contiguous runs, %u of %u without waiting; "
 	       "%llu borrowed, %llu vacated, %llu refused\n",
 	       nr_contig, nr_wanted, nr_fast_ok, nr_fast, (unsigned long long)counted(&nr_borrowed), (unsigned long long)counted(&nr_vacated),
 	       (unsigned long long)counted(&nr_refused));

@@ -7,6 +7,7 @@
 #include "core/isolate.h"
 #include "core/span.h"
 #include "core/zone.h"
+#include "tests/support/dies.h"
 #include "tests/support/fake_os.h"
 #include "tests/support/sched.h"
 
@@ -341,7 +342,7 @@ static void contig_with_an_allocation_at(unsigned stop)
 
 /* Each in a process of its own. */
 #define CONTIG_AT(n)                                                                           \
-	Test(thread_001, a_run_is_taken_in_one_step_##n, .init = start)                        \
+	Test(thread_001, r8_a_run_is_taken_in_one_step_##n, .init = start)                        \
 	{                                                                                      \
 		contig_with_an_allocation_at(n);                                               \
 	}
@@ -381,7 +382,7 @@ static void *hold_it(void *arg)
  * reading and writing loses the other, set by a waiter in between, and nobody wakes it: at
  * each stop of the holder, with one waiter and with two.
  */
-Test(thread_002, clearing_one_flag_does_not_lose_the_other, .init = start, .fini = finish)
+Test(thread_002, r7_clearing_one_flag_does_not_lose_the_other, .init = start, .fini = finish)
 {
 	for (unsigned stop = 1; stop < 8; stop++)
 		for (unsigned nr = 1; nr <= 2; nr++) {
@@ -449,6 +450,28 @@ Test(thread_002, neighbouring_fields_do_not_undo_each_other, .init = start, .fin
 		zone_free(base, result ? 2 * BLOCK : BLOCK);
 		sched_end();
 	}
+}
+
+/*
+ * "refcount is 0": a block's words are written plainly only while nobody can find it.  The
+ * assertion says so for every block from the first one on; start() has come by it NR times.
+ */
+static void assert_seen(void)
+{
+	span_assert_unseen(the_pfn);
+}
+
+Test(thread_002, r7_plain_writes_before_anybody_sees, .init = start, .fini = finish)
+{
+	span_assert_unseen(base - 1);
+	span_assert_unseen(base + NR * BLOCK);
+	for (the_pfn = base; the_pfn < base + NR * BLOCK; the_pfn += 5 * BLOCK)
+		cr_assert(dies_with(assert_seen, "check failed: block_is_unseen"));
+	/* More blocks for a second span: unseen until their words are there. */
+	fake_os.reserve_limit = SIZE_MAX;
+	the_pfn = zone_alloc(2 * NR * BLOCK, 0, MIGRATE_MOVABLE, NULL);
+	cr_assert(the_pfn != 0 && dies_with(assert_seen, "check failed: block_is_unseen"));
+	zone_free(the_pfn, 2 * NR * BLOCK);
 }
 
 /* --- thread 003: disabling the caches -------------------------------------------------------- */

@@ -197,7 +197,7 @@ Test(contig, whole_blocks_and_the_tail_goes_back, .init = start_empty, .fini = f
 }
 
 /* R8: head and tail of the outer blocks are open again with the same critical section. */
-Test(contig, a_given_range_head_and_tail_go_back, .init = start, .fini = finish)
+Test(contig, r8_a_given_range_head_and_tail_go_back, .init = start, .fini = finish)
 {
 	cr_assert(contig_alloc_range(base + 100, 2 * BLOCK, 0, 0) == 0);
 	fake_os_use(base + 100, 2 * BLOCK);

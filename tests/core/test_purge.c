@@ -109,7 +109,7 @@ Test(purge, too_much_waits_when_refused, .init = start_large, .fini = finish)
 	cr_assert(stats().dirty_free_pages == 0);
 }
 
-Test(purge, after_the_decay_and_once, .init = start, .fini = finish)
+Test(purge, r11_after_the_decay_and_once, .init = start, .fini = finish)
 {
 	pfn_t pfn = take(512);
 
@@ -258,7 +258,7 @@ static void allocate_in_window(void *addr, size_t bytes)
 	core_check();
 }
 
-Test(purge, nobody_gets_a_block_being_purged, .init = start, .fini = finish)
+Test(purge, r11_nobody_gets_a_block_being_purged, .init = start, .fini = finish)
 {
 	pfn_t pfn = take(3 * 512);
 
@@ -345,7 +345,7 @@ static void purge_in_window(void *addr, size_t bytes)
 	work_tick();
 }
 
-Test(purge, two_at_once_do_not_meet, .init = start, .fini = finish)
+Test(purge, r11_two_at_once_do_not_meet, .init = start, .fini = finish)
 {
 	pfn_t pfn = take(512);
 

@@ -146,7 +146,7 @@ static pfn_t crowd(unsigned nr_free_each)
 	return base;
 }
 
-Test(zone, steals_when_it_cannot_claim, .init = start, .fini = finish)
+Test(zone, r10_steals_when_it_cannot_claim, .init = start, .fini = finish)
 {
 	(void)crowd(64);
 	cr_assert(alloc(32, 5, MIGRATE_UNMOVABLE) != 0);
@@ -250,7 +250,7 @@ Test(zone, isolated_frees_are_counted_apart, .init = start, .fini = finish)
 }
 
 /* R3: isolating and undoing every block in random order leaves the free runs as they were. */
-Test(zone, undo_re_merges, .init = start, .fini = finish)
+Test(zone, r3_undo_re_merges, .init = start, .fini = finish)
 {
 	struct random random;
 	pfn_t base = alloc(NR * 512, 0, MIGRATE_MOVABLE);
