@@ -149,16 +149,28 @@ static bool mark_batch(struct pageblock *blocks, size_t n, uint32_t owner)
 	return possible;
 }
 
-/* Whether all n blocks are the owner's. */
-static bool owns_batch(const struct pageblock *blocks, size_t n, uint32_t owner)
+/*
+ * Hands a range on from one owner to another, if all of it is the former's, in one critical
+ * section: a few ns a block.  While a call of core is at it in batches, the range is
+ * core's, so that a fork in the middle leaves nothing isolated in the child.
+ */
+static bool rename_all(const struct range *range, uint32_t from, uint32_t to)
 {
 	bool owns = true;
 
 	zone_lock();
-	for (size_t i = 0; i < n && owns; i++)
-		owns = pageblock_isolated(&blocks[i]) && blocks[i].owner == owner;
+	for (size_t i = 0; i < range->nr_blocks && owns; i++)
+		owns = pageblock_isolated(&range->blocks[i]) && range->blocks[i].owner == from;
+	for (size_t i = 0; i < range->nr_blocks && owns && from != to; i++)
+		isolate_rename_locked(&range->blocks[i], to);
 	zone_unlock();
 	return owns;
+}
+
+/* Who it belongs to until all of it is done. */
+static uint32_t meanwhile(uint32_t owner)
+{
+	return is_core_call(owner) ? owner : isolate_owner_core();
 }
 
 /* Opens those of the first nr_blocks that are the owner's. */
@@ -200,6 +212,8 @@ static int range_find_owned(pfn_t start, size_t nr_pages, uint32_t owner, struct
 int isolate_range(pfn_t start, size_t nr_pages, uint32_t owner)
 {
 	struct range range;
+	uint32_t marker = meanwhile(owner);
+	bool is_ours;
 	size_t n;
 	int err = range_find_owned(start, nr_pages, owner, &range);
 
@@ -207,13 +221,15 @@ int isolate_range(pfn_t start, size_t nr_pages, uint32_t owner)
 		return err;
 	for (size_t done = 0; done < range.nr_blocks; done += n) {
 		n = batch_at(&range, done);
-		if (!mark_batch(range.blocks + done, n, owner)) {
-			unmark(range.blocks, done, owner);
+		if (!mark_batch(range.blocks + done, n, marker)) {
+			unmark(range.blocks, done, marker);
 			count_result(false);
 			return -EBUSY;
 		}
 		PAUSE(ISOLATE_BATCH);
 	}
+	is_ours = rename_all(&range, marker, owner);
+	CHECK(is_ours);
 	count_result(true);
 	return 0;
 }
@@ -221,18 +237,15 @@ int isolate_range(pfn_t start, size_t nr_pages, uint32_t owner)
 int isolate_undo(pfn_t start, size_t nr_pages, uint32_t owner)
 {
 	struct range range;
-	size_t n;
+	uint32_t marker = meanwhile(owner);
 	int err = range_find_owned(start, nr_pages, owner, &range);
 
 	if (err != 0)
 		return err;
-	for (size_t done = 0; done < range.nr_blocks; done += n) {
-		n = batch_at(&range, done);
-		if (!owns_batch(range.blocks + done, n, owner))
-			return -EPERM;
-	}
+	if (!rename_all(&range, owner, marker))
+		return -EPERM;
 	PAUSE(ISOLATE_UNDO);
-	unmark(range.blocks, range.nr_blocks, owner);
+	unmark(range.blocks, range.nr_blocks, marker);
 	return 0;
 }
 

@@ -15,11 +15,12 @@
 #include <unistd.h>
 
 #define BLOCK PAGEBLOCK_PAGES
-#define NR ((size_t)12)
+#define NR ((size_t)140) /* more than are isolated in one critical section */
 #define HELD 40u
 
 static struct pcp pcp;
 static pfn_t base, held;
+static uint32_t owner;
 
 static void start(void)
 {
@@ -43,8 +44,11 @@ static void start(void)
 	zone_free(base, (size_t)(held - base));
 	zone_free(held + HELD, (size_t)(base + NR * BLOCK - held - HELD));
 	pcp_init(&pcp);
-	core_check_every(1);
+	core_check_every(16);
+	owner = isolate_owner();
 }
+
+static size_t may_be_isolated;
 
 static bool no_lock_is_held(void)
 {
@@ -56,6 +60,7 @@ static bool no_lock_is_held(void)
 static int look_in_child(void)
 {
 	static struct pcp fresh;
+	struct core_stats stats;
 	size_t nr_pages = 0;
 	pfn_t pfn;
 
@@ -64,10 +69,16 @@ static int look_in_child(void)
 	pcp_init(&fresh);
 	if (fresh.high == 0 || pcp.high == 0)
 		return 2;
+	/* What is isolated is what the parent had isolated, not what somebody was at. */
+	core_stats_read(&stats);
+	if (stats.isolated_free_pages != 0 && stats.isolated_free_pages != may_be_isolated)
+		return 3;
+	while ((pfn = pcp_alloc(&fresh, 6, MIGRATE_MOVABLE, NULL)) != 0)
+		nr_pages += 64;
 	while ((pfn = pcp_alloc(&fresh, 0, MIGRATE_MOVABLE, NULL)) != 0)
 		nr_pages++;
 	core_check();
-	return nr_pages == NR * BLOCK - HELD ? 0 : 3;
+	return nr_pages == NR * BLOCK - HELD - stats.isolated_free_pages ? 0 : 4;
 }
 
 static int fork_now(void)
@@ -126,6 +137,15 @@ static void *take_contig(void *arg)
 }
 
 
+#define MANY ((size_t)130)
+
+static void *isolate_many(void *arg)
+{
+	cr_assert(isolate_range(base + 4 * BLOCK, MANY * BLOCK, owner) == 0);
+	cr_assert(isolate_undo(base + 4 * BLOCK, MANY * BLOCK, owner) == 0);
+	return arg;
+}
+
 static void *disable(void *arg)
 {
 	pcp_disable();
@@ -142,6 +162,13 @@ Test(fork, while_another_purges, .init = start)
 Test(fork, while_another_takes_contiguous_memory, .init = start)
 {
 	fork_at_each_stop(take_contig);
+}
+
+Test(fork, while_another_isolates, .init = start)
+{
+	/* All of it or nothing. */
+	may_be_isolated = MANY * BLOCK;
+	fork_at_each_stop(isolate_many);
 }
 
 Test(fork, while_another_has_the_caches_disabled, .init = start)
