@@ -106,7 +106,7 @@ ifeq ($(filter-out 0,$(DEBUG))$(SANITIZE),)
 FAST_PATH := $(if $(is_clang),13 22 16,13 19 15)
 endif
 CHECKS := check-layers $(if $(FAST_PATH),check-fast-path) check-generated check-man check-core check-mutants check-shim \
-  check-victims check-preload check-programs check-trace check-gate check-bench
+  check-victims check-preload check-prof check-programs check-trace check-gate check-bench
 
 .PHONY: check-layers check-fast-path
 check:
@@ -124,6 +124,7 @@ check-fast-path: $(BUILD)/libpageblock.so
 -include tests/core.mk
 -include tests/shim.mk
 -include tests/preload.mk
+-include tests/prof.mk
 -include tests/programs.mk
 -include workloads/workloads.mk
 -include workloads/return.mk

@@ -10,12 +10,14 @@
 #define _GNU_SOURCE
 #include "preload/background.h"
 #include "preload/config.h"
+#include "preload/export.h"
 #include "preload/prof.h"
 #include "preload/sited.h"
 #include "preload/shrink.h"
 #include "preload/stats.h"
 #include "shim/shim.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
@@ -124,10 +126,30 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	pthread_once(&thread_key_once, make_thread_key);
 	(void)pthread_atfork(shim_fork_prepare, shim_fork_parent, fork_child);
 	background_init();
-	prof_start();
 	if (config_value(OPT_stats_print) || config_value(OPT_leak_report) ||
 	    config_value(OPT_prof_final))
 		keep_stderr();
 	if (config_value(OPT_lifetime) == LIFETIME_AUTO)
 		start_sites();
+}
+
+/*
+ * Between all libraries' constructors and the program's: the first moment at which another
+ * library may be loaded.  start() comes too early for that, since dlopen() would have
+ * libc's own constructor run without the program's arguments and environment.
+ */
+typedef int start_main_fn(int (*main)(int, char **, char **), int argc, char **argv,
+			  void (*init)(void), void (*fini)(void), void (*rtld_fini)(void),
+			  void *stack_end);
+start_main_fn __libc_start_main;
+
+EXPORT int __libc_start_main(int (*main)(int, char **, char **), int argc, char **argv,
+			     void (*init)(void), void (*fini)(void), void (*rtld_fini)(void),
+			     void *stack_end)
+{
+	start_main_fn *next;
+
+	*(void **)&next = dlsym(RTLD_NEXT, "__libc_start_main");
+	prof_start();
+	return next(main, argc, argv, init, fini, rtld_fini, stack_end);
 }

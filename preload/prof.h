@@ -2,7 +2,7 @@
 #ifndef PB_PRELOAD_PROF_H
 #define PB_PRELOAD_PROF_H
 
-/* When the process starts: loads the unwinder and begins, if the options say so. */
+/* Before main: loads the unwinder and begins, if the options say so. */
 void prof_start(void);
 
 /* When it ends: what the options say is to be written; fd: for lines to the user, or -1. */

@@ -8,6 +8,9 @@
  *  - Its cache is made one for each thread: the global one has a mutex that is held while
  *    dl_iterate_phdr() waits for the linker's lock, whose holder may be in a callback that
  *    allocates.
+ *  - To find a frame's tables it calls dl_iterate_phdr(), which takes a lock of the dynamic
+ *    linker's that nobody mends in the child of a fork.  That call is led to a function that
+ *    asks _dl_find_object(), which takes none.
  *  - To find out whether an address may be read (in code without unwind tables, such as a
  *    JIT compiler's) it writes a byte from there into a pipe of its own and reads it again.
  *    In a program that has closed all descriptors it knows nothing of, these two numbers
@@ -46,6 +49,14 @@ static backtrace_fn *backtrace_by;
 static unwind_fn *gcc_backtrace;
 static ip_fn *gcc_ip;
 
+/* What is done to it needs this much of glibc. */
+#if defined(__x86_64__) && defined(__GLIBC__) && __GLIBC_PREREQ(2, 35)
+#define LIBUNWIND_SAFE 1
+#else
+#define LIBUNWIND_SAFE 0
+#endif
+
+#if LIBUNWIND_SAFE
 /* --- libunwind -------------------------------------------------------------------------- */
 
 /*
@@ -89,10 +100,37 @@ static long probe(long number, int fd, const void *address, size_t nr_bytes)
 	return -1;
 }
 
+/*
+ * Instead of dl_iterate_phdr(): calls back for the one object that matters.  data begins with
+ * the address whose tables libunwind looks for.
+ */
+static int find_object(int (*callback)(struct dl_phdr_info *, size_t, void *), void *data)
+{
+	struct dl_phdr_info info;
+	struct dl_find_object found;
+	const ElfW(Ehdr) * header;
+	void *address;
+
+	memcpy(&address, data, sizeof(address));
+	if (_dl_find_object(address, &found) != 0)
+		return 0;
+	header = found.dlfo_map_start;
+	if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0)
+		return 0;
+	memset(&info, 0, sizeof(info));
+	info.dlpi_addr = found.dlfo_link_map->l_addr;
+	info.dlpi_name = found.dlfo_link_map->l_name;
+	info.dlpi_phdr =
+		(const ElfW(Phdr) *)(const void *)((const char *)header + header->e_phoff);
+	info.dlpi_phnum = header->e_phnum;
+	return callback(&info, sizeof(info), data);
+}
+
 static const struct {
 	const char *name;
 	void (*instead)(void);
 } replaced[] = {
+	{ "dl_iterate_phdr", (void (*)(void))find_object },
 	{ "pipe2", (void (*)(void))no_pipe },
 	{ "read", (void (*)(void))read_no_pipe },
 	{ "syscall", (void (*)(void))probe },
@@ -159,9 +197,11 @@ static bool replace_calls(void *library)
 	return nr == NR_REPLACED;
 }
 
+#endif
+
 static bool load_libunwind(void)
 {
-#if defined(__x86_64__)
+#if LIBUNWIND_SAFE
 	enum { CACHE_PER_THREAD = 2 };
 	void *library = dlopen_next()("libunwind.so.8", RTLD_NOW | RTLD_LOCAL);
 	int (*set_policy)(void *space, int policy);
