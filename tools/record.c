@@ -50,7 +50,7 @@ struct settings {
 struct map {
 	struct entry {
 		uint64_t key, value;
-	} *entries;
+	} * entries;
 	size_t nr, mask;
 };
 
@@ -122,7 +122,8 @@ static bool map_take(struct map *map, uint64_t key, uint64_t *value)
 	return true;
 }
 
-/* --- from a raw file to a trace ------------------------------------------------------------ */
+/* --- from a raw file to a trace ------------------------------------------------------------
+ */
 
 struct mapping {
 	uint64_t start, end, offset;
@@ -136,9 +137,9 @@ struct converter {
 	size_t raw_bytes;
 	const struct raw_event **in_order;
 	uint64_t nr_places;
-	double ticks_us; /* ticks a microsecond */
-	struct map objects; /* address to object + 1 */
-	struct map sites;   /* return address to site */
+	double ticks_us;        /* ticks a microsecond */
+	struct map objects;     /* address to object + 1 */
+	struct map sites;       /* return address to site */
 	uint64_t *reallocating; /* by thread: the object + 1 that is being reallocated */
 	uint16_t *threads;      /* by recorder's number: the trace's + 1 */
 	struct mapping *mappings;
@@ -423,7 +424,8 @@ static void converter_free(struct converter *c)
 	free(c->mappings);
 }
 
-/* --- files --------------------------------------------------------------------------------- */
+/* --- files ---------------------------------------------------------------------------------
+ */
 
 static void say_what(const struct converter *c, const char *output)
 {
@@ -440,8 +442,9 @@ static void say_what(const struct converter *c, const char *output)
 		c->trace.nr_threads == 1 ? "" : "s",
 		stat(output, &st) == 0 ? (double)st.st_size / 1024 : 0.0);
 	if (c->nr_unknown + c->nr_unfreed > 0)
-		fprintf(stderr, "; %" PRIu64 " frees of blocks it did not see, %" PRIu64
-				" blocks whose free it did not see",
+		fprintf(stderr,
+			"; %" PRIu64 " frees of blocks it did not see, %" PRIu64
+			" blocks whose free it did not see",
 			c->nr_unknown, c->nr_unfreed);
 	fputc('\n', stderr);
 }
@@ -474,7 +477,8 @@ static bool write_trace(const struct settings *settings, const char *raw, const 
 		if (ok)
 			say_what(&c, output);
 		else
-			complain(settings->verb, "cannot write %s: %s", output, strerror(errno));
+			complain(settings->verb, "cannot write %s: %s", output,
+				 strerror(errno));
 	}
 	converter_free(&c);
 	if (bytes != MAP_FAILED)
@@ -532,7 +536,8 @@ static bool collect(const struct settings *settings, pid_t pid)
 	return ok;
 }
 
-/* --- running --------------------------------------------------------------------------------- */
+/* --- running ---------------------------------------------------------------------------------
+ */
 
 _Noreturn static void become(const struct settings *settings, char **argv)
 {
@@ -543,7 +548,8 @@ _Noreturn static void become(const struct settings *settings, char **argv)
 	snprintf(pid, sizeof(pid), "%ld", settings->children ? 0 : (long)getpid());
 	if (asprintf(&preload, "%s%s%s", settings->lib, before != NULL ? ":" : "",
 		     before != NULL ? before : "") < 0 ||
-	    setenv("LD_PRELOAD", preload, 1) != 0 || setenv("PAGEBLOCK_RECORD_PID", pid, 1) != 0 ||
+	    setenv("LD_PRELOAD", preload, 1) != 0 ||
+	    setenv("PAGEBLOCK_RECORD_PID", pid, 1) != 0 ||
 	    setenv("PAGEBLOCK_RECORD", settings->directory, 1) != 0)
 		_exit(EXIT_OURS);
 	signal(SIGINT, SIG_DFL);
@@ -610,7 +616,8 @@ static bool prepare(struct settings *settings, const char *program)
 	if (slash == NULL && getcwd(settings->directory, sizeof(settings->directory)) == NULL)
 		return false;
 	if (slash != NULL) {
-		char *folder = strndup(settings->output, (size_t)(slash - settings->output) + 1);
+		char *folder =
+			strndup(settings->output, (size_t)(slash - settings->output) + 1);
 
 		if (folder == NULL || realpath(folder, settings->directory) == NULL) {
 			free(folder);
@@ -659,16 +666,18 @@ int verb_record(const struct verb *verb, int argc, char **argv)
 	if (optind == argc)
 		return usage(verb);
 	if (settings.lib != NULL ? realpath(settings.lib, lib) == NULL : !find_recorder(lib)) {
-		complain(verb, settings.lib != NULL
-				       ? "there is no such recorder"
-				       : "libpageblock-record.so is neither beside this program "
-					 "nor in ../lib; say where with --lib");
+		complain(verb,
+			 settings.lib != NULL
+				 ? "there is no such recorder"
+				 : "libpageblock-record.so is neither beside this program "
+				   "nor in ../lib; say where with --lib");
 		return EXIT_OURS;
 	}
 	settings.lib = lib;
 	if (!prepare(&settings, argv[optind])) {
 		complain(verb, "cannot write where %s shall be: %s",
-			 settings.output != NULL ? settings.output : "the trace", strerror(errno));
+			 settings.output != NULL ? settings.output : "the trace",
+			 strerror(errno));
 		return EXIT_OURS;
 	}
 	status = run(&settings, argv + optind, &pid);

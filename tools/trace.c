@@ -13,7 +13,7 @@
 
 static const unsigned char magic[8] = { 0x89, 'P', 'B', 'T', '\r', '\n', 0x1a, '\n' };
 
-#define BLOCK_BYTES 65536u     /* events are cut into blocks of about so much */
+#define BLOCK_BYTES 65536u /* events are cut into blocks of about so much */
 #define BLOCK_BYTES_MAX (1u << 30)
 #define EVENT_BYTES_MAX 40u
 #define SMALL_STEP 8u /* sizes in the operation's byte are multiples */
@@ -222,7 +222,7 @@ struct reader {
 	const unsigned char *file_end;
 	char *why;
 	bool failed;
-	uint64_t nr_read;  /* events */
+	uint64_t nr_read; /* events */
 	uint32_t nr_born;
 	uint32_t thread;
 	uint32_t think_us;
@@ -230,7 +230,8 @@ struct reader {
 };
 
 /* Keeps the first reason; false. */
-__attribute__((format(printf, 2, 3))) static bool fail(struct reader *r, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static bool fail(struct reader *r, const char *format,
+						       ...)
 {
 	va_list args;
 
@@ -515,15 +516,16 @@ static bool parse(struct reader *r)
 			return fail_here(r, "truncated");
 		kind = read_block(r, n);
 	}
-	if (!r->failed && (r->nr_read != r->trace->nr_events ||
-			   r->nr_born != r->trace->nr_objects))
+	if (!r->failed &&
+	    (r->nr_read != r->trace->nr_events || r->nr_born != r->trace->nr_objects))
 		fail(r, "has not as many events as its header says");
 	if (!r->failed && r->at != r->file_end)
 		fail_here(r, "goes on after its end");
 	return !r->failed;
 }
 
-/* --- the file ------------------------------------------------------------------------------ */
+/* --- the file ------------------------------------------------------------------------------
+ */
 
 static unsigned char *read_all(FILE *file, size_t *nr_bytes)
 {
@@ -572,7 +574,8 @@ static FILE *unpack(const char *path, pid_t *pid)
 
 static bool is_xz(FILE *file)
 {
-	static const char xz_magic[6] = "\xfd" "7zXZ";
+	static const char xz_magic[6] = "\xfd"
+					"7zXZ";
 	char head[6] = { 0 };
 	bool is = fread(head, 1, sizeof(head), file) == sizeof(head) &&
 		  memcmp(head, xz_magic, sizeof(head)) == 0;
@@ -611,9 +614,10 @@ static unsigned char *load_bytes(const char *path, size_t *nr_bytes, char *why)
 	if (pid > 0)
 		waitpid(pid, &status, 0);
 	if (bytes != NULL && status != 0) {
-		snprintf(why, 256, WIFEXITED(status) && WEXITSTATUS(status) == 127
-			 ? "is compressed by xz, which is not installed"
-			 : "is damaged: xz cannot unpack it");
+		snprintf(why, 256,
+			 WIFEXITED(status) && WEXITSTATUS(status) == 127
+				 ? "is compressed by xz, which is not installed"
+				 : "is damaged: xz cannot unpack it");
 		free(bytes);
 		bytes = NULL;
 	}

@@ -21,14 +21,14 @@
 
 /* The codes are those of the file. */
 enum trace_op {
-	TRACE_THREAD,  /* in files only: what follows is of this thread */
+	TRACE_THREAD, /* in files only: what follows is of this thread */
 	TRACE_MALLOC,
 	TRACE_CALLOC,
 	TRACE_ALIGNED, /* of an alignment malloc does not promise */
 	TRACE_REALLOC, /* one object dies and another is born with its contents */
 	TRACE_FREE,
-	TRACE_END,     /* the thread ended */
-	TRACE_TIME,    /* in files only: so long since the thread's event before */
+	TRACE_END,  /* the thread ended */
+	TRACE_TIME, /* in files only: so long since the thread's event before */
 	NR_TRACE_OPS
 };
 

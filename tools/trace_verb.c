@@ -54,8 +54,8 @@ static bool summarise(struct summary *s, const struct trace *t)
 
 	*s = (struct summary){ .trace = t };
 	s->sites = calloc((size_t)t->nr_sites + 1, sizeof(*s->sites));
-	for (uint64_t i = 0; birth != NULL && born_at != NULL && s->sites != NULL &&
-			     i < t->nr_events; i++) {
+	for (uint64_t i = 0;
+	     birth != NULL && born_at != NULL && s->sites != NULL && i < t->nr_events; i++) {
 		const struct trace_event *e = &t->events[i];
 		uint32_t dying = e->op == TRACE_FREE ? e->object : e->from;
 
@@ -91,8 +91,8 @@ static int by_bytes(const void *a, const void *b)
 	return (x->bytes < y->bytes) - (x->bytes > y->bytes);
 }
 
-static const char *const op_names[NR_TRACE_OPS] = { "", "malloc", "calloc", "aligned", "realloc",
-						    "free", "end", "" };
+static const char *const op_names[NR_TRACE_OPS] = { "",        "malloc", "calloc", "aligned",
+						    "realloc", "free",   "end",    "" };
 
 /* MODULE+OFFSET of a site, or "?". */
 static void print_site(FILE *file, const struct trace *t, uint32_t site)
@@ -147,7 +147,8 @@ static void print_sites(const struct summary *s)
 		return;
 	qsort(s->sites, (size_t)t->nr_sites + 1, sizeof(*s->sites), by_bytes);
 	printf("\n%10s %12s  call site, the first of %u\n", "bytes", "blocks", t->nr_sites);
-	for (uint32_t i = 0; i <= t->nr_sites && i < NR_SITES_SHOWN && s->sites[i].objects; i++) {
+	for (uint32_t i = 0; i <= t->nr_sites && i < NR_SITES_SHOWN && s->sites[i].objects;
+	     i++) {
 		printf("%10s %12" PRIu64 "  ", human(s->sites[i].bytes, bytes),
 		       s->sites[i].objects);
 		print_site(stdout, t, s->sites[i].site);
@@ -196,7 +197,8 @@ static void print_json(const struct summary *s)
 	json_string(t->program);
 	printf(", \"events\": %" PRIu64 ", \"objects\": %u, \"threads\": %u, \"sites\": %u, "
 	       "\"allocated_bytes\": %" PRIu64 ", \"peak_live_bytes\": %" PRIu64
-	       ", \"end_live_bytes\": %" PRIu64 ", \"remote_frees\": %" PRIu64 ",\n \"calls\": {",
+	       ", \"end_live_bytes\": %" PRIu64 ", \"remote_frees\": %" PRIu64
+	       ",\n \"calls\": {",
 	       t->nr_events, t->nr_objects, t->nr_threads, t->nr_sites, s->bytes, s->peak_live,
 	       s->live, s->remote);
 	for (unsigned op = TRACE_MALLOC; op < TRACE_TIME; op++, comma = ", ")
@@ -208,8 +210,9 @@ static void print_json(const struct summary *s)
 
 		if (row->objects == 0)
 			continue;
-		printf("%s\n  {\"max\": %" PRIu64 ", \"objects\": %" PRIu64 ", \"bytes\": %" PRIu64
-		       ", \"never_freed\": %" PRIu64 ", \"life_bytes\": %" PRIu64 "}",
+		printf("%s\n  {\"max\": %" PRIu64 ", \"objects\": %" PRIu64
+		       ", \"bytes\": %" PRIu64 ", \"never_freed\": %" PRIu64
+		       ", \"life_bytes\": %" PRIu64 "}",
 		       comma, i == 0 ? 0 : ((uint64_t)1 << i) - 1, row->objects, row->bytes,
 		       row->alive, row->life);
 		comma = ",";

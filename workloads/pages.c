@@ -80,8 +80,8 @@ static void list_remove(struct slab *slab)
 		slab->next->prev = slab->prev;
 }
 
-static struct slab *slab_new(struct pages *pages, struct pages_thread *thread, uint32_t class_nr,
-			     uint32_t object_bytes)
+static struct slab *slab_new(struct pages *pages, struct pages_thread *thread,
+			     uint32_t class_nr, uint32_t object_bytes)
 {
 	struct slab *slab = pages->unused;
 	pfn_t pfn = pcp_alloc(&thread->pcp, SLAB_ORDER, MIGRATE_UNMOVABLE, NULL);
@@ -211,7 +211,8 @@ void pages_free(struct pages *pages, unsigned thread_nr, size_t object_nr)
 	} else {
 		pages->nr_requests++;
 		if (is_cached(object->nr_pages))
-			pcp_free(&thread->pcp, pfn_of(object->addr), log2_floor(object->nr_pages));
+			pcp_free(&thread->pcp, pfn_of(object->addr),
+				 log2_floor(object->nr_pages));
 		else
 			zone_free(pfn_of(object->addr), object->nr_pages);
 		work_tick();

@@ -65,13 +65,14 @@ static const char usage_text[] =
 	"  --once         play once in this process and measure nothing, for callgrind\n"
 	"  --json FILE    write the figures to FILE as well\n";
 
-/* --- the plan: made once for each trace, read only then ------------------------------------- */
+/* --- the plan: made once for each trace, read only then -------------------------------------
+ */
 
 struct plan {
 	const char *name;
 	struct trace trace;
-	uint32_t *order;    /* events, thread by thread, each in its order */
-	uint64_t *first;    /* by thread: where its part of order begins; nr_threads + 1 of them */
+	uint32_t *order; /* events, thread by thread, each in its order */
+	uint64_t *first; /* by thread: where its part of order begins; nr_threads + 1 of them */
 	uint32_t *starter;  /* by thread: the thread that starts it, or itself: the first one */
 	uint32_t *start_at; /* by thread: the event after which it is started */
 	uint64_t peak_at;   /* the event after which most is alive */
@@ -182,7 +183,8 @@ static void plan_free(struct plan *plan)
 	trace_free(&plan->trace);
 }
 
-/* --- one play --------------------------------------------------------------------------------- */
+/* --- one play
+ * --------------------------------------------------------------------------------- */
 
 struct result {
 	double seconds;
@@ -200,7 +202,7 @@ static struct {
 	struct progress {
 		_Atomic uint64_t at;
 		char apart[56];
-	} *progress;
+	} * progress;
 	pthread_t *threads;
 	_Atomic uint32_t nr_running;
 	struct pages pages;
@@ -248,7 +250,8 @@ _Noreturn __attribute__((format(printf, 2, 3))) static void wrong(uint64_t event
 	_exit(STATUS_WRONG);
 }
 
-/* --- contents --------------------------------------------------------------------------------- */
+/* --- contents
+ * --------------------------------------------------------------------------------- */
 
 static uint64_t pattern_of(uint32_t object)
 {
@@ -268,8 +271,8 @@ static void verify(const unsigned char *p, size_t size, uint64_t pattern, uint64
 {
 	for (size_t i = 0; i < size; i++)
 		if (p[i] != (unsigned char)(pattern >> 8 * (i % 8)))
-			wrong(event, "byte %zu of a block of %zu bytes at %p has changed", i, size,
-			      (const void *)p);
+			wrong(event, "byte %zu of a block of %zu bytes at %p has changed", i,
+			      size, (const void *)p);
 }
 
 static void touch(unsigned char *p, size_t size, uint32_t object)
@@ -281,7 +284,8 @@ static void touch(unsigned char *p, size_t size, uint32_t object)
 	if (size == 0 || options.touch == TOUCH_NONE)
 		return;
 	*(volatile unsigned char *)p = 1;
-	for (uintptr_t at = ((uintptr_t)p | (PAGE - 1)) + 1; at < (uintptr_t)p + size; at += PAGE)
+	for (uintptr_t at = ((uintptr_t)p | (PAGE - 1)) + 1; at < (uintptr_t)p + size;
+	     at += PAGE)
 		*(volatile unsigned char *)at = 1;
 }
 
@@ -300,7 +304,7 @@ static void born(const struct trace_event *e, unsigned char *p, uint64_t event)
 		wrong(event, "no memory for %zu bytes", size);
 	if (options.check) {
 		size_t align = e->op == TRACE_ALIGNED ? (size_t)1 << e->align_log2
-			       : size >= 16	      ? 16
+			       : size >= 16           ? 16
 						      : 8;
 
 		if (((uintptr_t)p & (align - 1)) != 0)
@@ -328,15 +332,16 @@ static unsigned char *object_wait(uint32_t object)
 	unsigned char *p;
 
 	/* Acquire: pairs with the release in born(). */
-	for (unsigned n = 0; (p = atomic_load_explicit(&play.objects[object],
-						       memory_order_acquire)) == NULL;
+	for (unsigned n = 0;
+	     (p = atomic_load_explicit(&play.objects[object], memory_order_acquire)) == NULL;
 	     n++)
 		if (n > 100)
 			sched_yield();
 	return p;
 }
 
-/* --- events ------------------------------------------------------------------------------------ */
+/* --- events
+ * ------------------------------------------------------------------------------------ */
 
 static void dies(uint32_t object, const unsigned char *p, uint64_t event)
 {
@@ -355,8 +360,8 @@ static void play_realloc(const struct trace_event *e, uint64_t event)
 	}
 	p = pages_alloc(&play.pages, e->thread, e->object, (size_t)e->size, 0);
 	if (p != NULL)
-		memcpy(p, old, (size_t)e->size < size_of(e->from) ? (size_t)e->size
-								   : size_of(e->from));
+		memcpy(p, old,
+		       (size_t)e->size < size_of(e->from) ? (size_t)e->size : size_of(e->from));
 	born(e, p, event);
 	pages_free(&play.pages, e->thread, e->from);
 }
@@ -430,14 +435,16 @@ static void play_serial(void)
 	}
 }
 
-/* --- threads ----------------------------------------------------------------------------------- */
+/* --- threads
+ * ----------------------------------------------------------------------------------- */
 
 static void *play_thread(void *number);
 
 static void thread_launch(uint32_t thread)
 {
 	atomic_fetch_add_explicit(&play.nr_running, 1, memory_order_relaxed);
-	if (pthread_create(&play.threads[thread], NULL, play_thread, (void *)(uintptr_t)thread)) {
+	if (pthread_create(&play.threads[thread], NULL, play_thread,
+			   (void *)(uintptr_t)thread)) {
 		fprintf(stderr, "replay: cannot start thread %u\n", thread);
 		_exit(STATUS_WRONG);
 	}
@@ -512,7 +519,8 @@ static void play_parallel(void)
 		pthread_join(play.threads[i], NULL);
 }
 
-/* --- a run --------------------------------------------------------------------------------------- */
+/* --- a run
+ * --------------------------------------------------------------------------------------- */
 
 static void prepare(const struct plan *plan, struct result *result, bool sampling)
 {
@@ -587,7 +595,8 @@ static bool run_child(const struct plan *plan, struct result *result, bool sampl
 	return status == 0;
 }
 
-/* --- telling --------------------------------------------------------------------------------------- */
+/* --- telling
+ * --------------------------------------------------------------------------------------- */
 
 struct figures {
 	double median, least, most;
@@ -612,15 +621,15 @@ static void print_text(const struct plan *plan, const struct figures *f)
 	const struct result *m = &f->memory;
 	const double mib = 1024 * 1024;
 
-	printf("%s: %" PRIu64 " events, %u objects, %u thread%s%s%s\n", plan->name, t->nr_events,
-	       t->nr_objects, t->nr_threads, t->nr_threads == 1 ? "" : "s",
+	printf("%s: %" PRIu64 " events, %u objects, %u thread%s%s%s\n", plan->name,
+	       t->nr_events, t->nr_objects, t->nr_threads, t->nr_threads == 1 ? "" : "s",
 	       t->nr_threads > 1 && options.serial ? " played by one" : "",
 	       options.pages ? ", on the page allocator alone" : "");
 	printf("  time               %9.4f s, %.1f ns an event (%.4f..%.4f in %u runs)\n",
 	       f->median, f->median * 1e9 / (double)t->nr_events, f->least, f->most,
 	       options.nr_runs);
-	printf("  live at the peak   %9.2f MiB, at the end %.2f MiB\n", (double)plan->peak_live / mib,
-	       (double)plan->end_live / mib);
+	printf("  live at the peak   %9.2f MiB, at the end %.2f MiB\n",
+	       (double)plan->peak_live / mib, (double)plan->end_live / mib);
 	printf("  resident at most   %9.2f MiB, %.3f times what is live at the peak\n",
 	       (double)m->peak_resident / mib,
 	       ratio((double)m->peak_resident, (double)plan->peak_live));
@@ -628,11 +637,12 @@ static void print_text(const struct plan *plan, const struct figures *f)
 	       m->mean_resident / mib, ratio(m->mean_resident, plan->mean_live));
 	printf("  resident at the end%9.2f MiB\n", (double)m->end_resident / mib);
 	if (m->resident_at_peak > 0)
-		printf("  fragmentation      %9.1f %% of what is resident at the peak is not live\n",
+		printf("  fragmentation      %9.1f %% of what is resident at the peak is not "
+		       "live\n",
 		       100 * (1 - ratio((double)plan->peak_live, (double)m->resident_at_peak)));
 	if (options.pages)
-		printf("  page allocator     %9" PRIu64 " requests, %" PRIu64 " blocks, %" PRIu64
-		       " claims, %" PRIu64 " steals\n",
+		printf("  page allocator     %9" PRIu64 " requests, %" PRIu64
+		       " blocks, %" PRIu64 " claims, %" PRIu64 " steals\n",
 		       m->nr_requests, m->core.nr_blocks, m->core.claims, m->core.steals);
 }
 
@@ -661,7 +671,8 @@ static void print_json(FILE *file, const struct plan *plan, const struct figures
 	json_text(file, t->program);
 	fprintf(file,
 		", \"events\": %" PRIu64 ", \"objects\": %u, \"threads\": %u, \"serial\": %s, "
-		"\"pages\": %s, \"seconds\": %.6f, \"seconds_min\": %.6f, \"seconds_max\": %.6f, "
+		"\"pages\": %s, \"seconds\": %.6f, \"seconds_min\": %.6f, \"seconds_max\": "
+		"%.6f, "
 		"\"peak_live\": %" PRIu64 ", \"mean_live\": %.0f, \"end_live\": %" PRIu64
 		", \"peak_resident\": %" PRIu64 ", \"mean_resident\": %.0f, "
 		"\"end_resident\": %" PRIu64 ", \"resident_at_peak\": %" PRIu64,
@@ -671,8 +682,8 @@ static void print_json(FILE *file, const struct plan *plan, const struct figures
 		m->end_resident, m->resident_at_peak);
 	if (options.pages)
 		fprintf(file,
-			", \"requests\": %" PRIu64 ", \"blocks\": %" PRIu64 ", \"claims\": %" PRIu64
-			", \"steals\": %" PRIu64,
+			", \"requests\": %" PRIu64 ", \"blocks\": %" PRIu64
+			", \"claims\": %" PRIu64 ", \"steals\": %" PRIu64,
 			m->nr_requests, m->core.nr_blocks, m->core.claims, m->core.steals);
 	fputs("}", file);
 }
@@ -702,7 +713,8 @@ static bool measure(const struct plan *plan, struct figures *f)
 	return ok;
 }
 
-/* --- the command line ------------------------------------------------------------------------------ */
+/* --- the command line
+ * ------------------------------------------------------------------------------ */
 
 static bool set_number(uint64_t *number, const char *text, uint64_t min, uint64_t max)
 {
@@ -729,11 +741,16 @@ static bool set_touch(const char *text)
 static bool parse_options(int argc, char **argv)
 {
 	static const struct option long_options[] = {
-		{ "serial", no_argument, NULL, 's' },  { "pages", no_argument, NULL, 'p' },
-		{ "check", no_argument, NULL, 'c' },   { "touch", required_argument, NULL, 't' },
-		{ "runs", required_argument, NULL, 'r' }, { "window", required_argument, NULL, 'w' },
-		{ "once", no_argument, NULL, 'o' },    { "json", required_argument, NULL, 'j' },
-		{ "help", no_argument, NULL, 'h' },    { NULL, 0, NULL, 0 },
+		{ "serial", no_argument, NULL, 's' },
+		{ "pages", no_argument, NULL, 'p' },
+		{ "check", no_argument, NULL, 'c' },
+		{ "touch", required_argument, NULL, 't' },
+		{ "runs", required_argument, NULL, 'r' },
+		{ "window", required_argument, NULL, 'w' },
+		{ "once", no_argument, NULL, 'o' },
+		{ "json", required_argument, NULL, 'j' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
 	};
 	uint64_t number;
 	int c;

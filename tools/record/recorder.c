@@ -41,7 +41,8 @@ size_t malloc_usable_size(void *p);
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define CALLER ((uint64_t)(uintptr_t)__builtin_return_address(0))
 
-/* --- the next allocator -------------------------------------------------------------------- */
+/* --- the next allocator --------------------------------------------------------------------
+ */
 
 static struct {
 	void *(*malloc)(size_t size);
@@ -105,7 +106,8 @@ static inline bool ready(void)
 	return next.malloc != NULL || find_next();
 }
 
-/* --- chunks --------------------------------------------------------------------------------- */
+/* --- chunks ---------------------------------------------------------------------------------
+ */
 
 struct recorder {
 	struct raw_event *at, *end; /* room in the chunk */
@@ -275,7 +277,8 @@ static bool more_room(struct recorder *r)
 	return r->at != r->end;
 }
 
-/* --- events ---------------------------------------------------------------------------------- */
+/* --- events ----------------------------------------------------------------------------------
+ */
 
 static inline uint64_t next_place(void)
 {
@@ -360,7 +363,8 @@ static void thread_end(void *state)
 	r->busy = false;
 }
 
-/* --- the process ------------------------------------------------------------------------------ */
+/* --- the process
+ * ------------------------------------------------------------------------------ */
 
 static void name_program(char *name, size_t room)
 {
@@ -480,7 +484,8 @@ __attribute__((destructor)) static void finish(void)
 	self.busy = false;
 }
 
-/* --- malloc and its relatives ------------------------------------------------------------------ */
+/* --- malloc and its relatives
+ * ------------------------------------------------------------------ */
 
 static inline void *allocated(unsigned op, void *p, size_t size, uint64_t site)
 {
@@ -645,7 +650,8 @@ EXPORT size_t malloc_usable_size(void *p)
 }
 
 /* --- C++: so that the call sites are the program's, and the next allocator's own operators do
- * not pass by unseen.  What fails is left to them, as they know about new-handlers. ----------- */
+ * not pass by unseen.  What fails is left to them, as they know about new-handlers. -----------
+ */
 
 static void *do_new(size_t size, uint64_t site)
 {
