@@ -15,6 +15,6 @@ $(TW)/%.so: tests/workloads/%.c tests/workloads.mk
 	$(CC) $(TEST_CFLAGS) -fPIC -shared -o $@ $<
 
 .PHONY: check-trace
-check-trace: all $(WORKLOADS_DIR)/replay $(TW_PROGRAMS)
+check-trace: all $(WORKLOADS_DIR)/replay $(WORKLOADS_DIR)/simulate $(TW_PROGRAMS)
 	@tests/support/need python3 xz-utils
 	@tests/workloads/trace $(BUILD) $(TRACE_TESTS)

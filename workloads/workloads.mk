@@ -7,6 +7,7 @@
 #   make bench-small         what small processes pay
 #   make bench-gate          counts and memory beside workloads/baseline.json; see workloads/gate
 #   make bench-baseline      makes what is measured now the baseline, on purpose
+#   make bench-sim           the page allocator with 1 to 256 virtual processors
 #   make workloads           only builds the programs
 #
 # WORKLOADS_FLAGS goes to the scripts (--help tells which there are), for instance
@@ -124,3 +125,25 @@ $(WORKLOADS_DIR)/replay: $(REPLAY_OBJ)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_COMMON) $(LDFLAGS) -o $@ $(REPLAY_OBJ)
 workloads: $(WORKLOADS_DIR)/replay
+
+# --- simulation --------------------------------------------------------------------------------
+# Core with the simulator's locks, every basic block counted.
+SIM_OBJ := $(OBJ)/simulate
+SIM_CORE := $(patsubst %.c,$(SIM_OBJ)/%.o,$(CORE_SRC))
+
+$(SIM_OBJ)/core/%.o: SIM_FLAGS = -fsanitize-coverage=trace-pc -DSIMULATED -include workloads/simulate.h
+$(SIM_OBJ)/core/lock.o $(SIM_OBJ)/core/os.o: SIM_FLAGS =
+$(SIM_OBJ)/workloads/pages.o: SIM_FLAGS = -DSTREAM_RECORDS -include workloads/stream.h
+$(SIM_OBJ)/%.o: %.c Makefile workloads/workloads.mk
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -fsanitize=% -DPB_DEBUG=%,$(CFLAGS_COMMON)) -DPB_DEBUG=0 $(SIM_FLAGS) $(CFLAGS) -c -o $@ $<
+
+$(WORKLOADS_DIR)/simulate: $(SIM_CORE) $(patsubst %.c,$(SIM_OBJ)/%.o,workloads/simulate.c \
+    workloads/pages.c tools/trace.c)
+	@mkdir -p $(@D)
+	$(CC) -pthread -Wl,--wrap=madvise,--wrap=mprotect,--wrap=clock_gettime $(LDFLAGS) -o $@ $^
+workloads: $(WORKLOADS_DIR)/simulate
+
+.PHONY: bench-sim
+bench-sim: workloads
+	@workloads/sim --build $(BUILD) $(WORKLOADS_FLAGS)
