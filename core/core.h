@@ -46,7 +46,7 @@ enum migratetype {
  * goes together empties whole blocks.  0: nothing is expected.  A kind is lent from and to
  * as types are, and a block that becomes wholly free has none any more.
  */
-#define NR_KINDS 16u
+#define NR_KINDS 18u
 
 /* --- locks ------------------------------------------------------------------ */
 

@@ -112,6 +112,26 @@ PB_FUNCTION int pb_register_shrinker(pb_shrinker_fn *fn, void *arg);
 PB_FUNCTION int pb_unregister_shrinker(int number);
 
 /*
+ * How long blocks live.  A program that knows says so for a stretch of its code: what is
+ * allocated from here to the matching pop, by the calling thread, is placed among what lives
+ * as long, so that what goes leaves whole pages, and pageblocks, behind:
+ *
+ *	pb_lifetime_push(PB_LONG_LIVED);
+ *	entry = make_index_entry(key);
+ *	pb_lifetime_pop();
+ *
+ * Nests (the outermost of more than 32 levels are forgotten).  Only a hint: blocks are freed by
+ * anybody and at any time as others are, and a block that realloc moves stays among its
+ * like.  Costs a thread a heap of its own for each lifetime it has said, of which a slab for
+ * each size in use; a thread that says nothing pays nothing.  Blocks of more than 32 KiB are
+ * placed as ever.  A pop too many does nothing.  Returns 0, or -1 with errno = EINVAL for a
+ * lifetime that is none; it counts as unknown then and has to be popped all the same.
+ */
+enum pb_lifetime { PB_LIFETIME_UNKNOWN, PB_SHORT_LIVED, PB_LONG_LIVED };
+PB_FUNCTION int pb_lifetime_push(enum pb_lifetime lifetime);
+PB_FUNCTION void pb_lifetime_pop(void);
+
+/*
  * Walks all of the allocator's structures and compares them with one another.  Returns
  * when all is well, else writes one line to standard error and calls abort().  Slow, and
  * other threads wait meanwhile: for tests and for hunting memory corruption.

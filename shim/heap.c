@@ -27,9 +27,9 @@ struct heap heap_null;
 __thread struct heap *heap_now[NR_PLACES] = {
 	&heap_null, &heap_null, &heap_null, &heap_null, &heap_null, &heap_null,
 	&heap_null, &heap_null, &heap_null, &heap_null, &heap_null, &heap_null,
-	&heap_null, &heap_null, &heap_null, &heap_null,
+	&heap_null, &heap_null, &heap_null, &heap_null, &heap_null, &heap_null,
 };
-STATIC_ASSERT(NR_PLACES == 16, "each begins with the null heap");
+STATIC_ASSERT(NR_PLACES == 18, "each begins with the null heap");
 /* The thread's heaps, by next_mine. */
 static __thread struct heap *mine;
 __thread enum thread_state heap_thread_state;

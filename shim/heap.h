@@ -30,8 +30,11 @@
  * thread has a heap of its own for each place it allocates in; slabs and heaps never change
  * their place.
  */
-#define NR_PLACES 16u
+#define NR_PLACES 18u
 #define PLACE_ANY 0u
+/* 1 to 15 are sites.h's; what the program itself says (lifetime.h): */
+#define PLACE_SHORT 16u
+#define PLACE_LONG 17u
 /* Not a thread's: of the heap of handles. */
 #define PLACE_HANDLES NR_PLACES
 #define NR_FULLNESS 4u

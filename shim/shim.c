@@ -9,6 +9,7 @@
 #include "shim/holes.h"
 #include "shim/inspect.h"
 #include "shim/large.h"
+#include "shim/lifetime.h"
 #include "shim/reclaim.h"
 #include "shim/sites.h"
 #include "shim/sample.h"
@@ -180,9 +181,10 @@ static void *alloc_beside(const void *p, size_t old_bytes, size_t size)
 {
 	unsigned place = PLACE_ANY;
 
-	if (likely(!sites_are_on()) || old_bytes > MEDIUM_MAX)
+	if (old_bytes <= MEDIUM_MAX)
+		place = slab_heap(slab_of(p))->place;
+	if (likely(place == PLACE_ANY))
 		return fast_malloc(size);
-	place = slab_heap(slab_of(p))->place;
 	return slow_malloc_at(size, place, NULL);
 }
 
@@ -298,6 +300,17 @@ size_t shim_good_size(size_t align, size_t size)
 void shim_thread_flush(void)
 {
 	heap_flush();
+}
+
+void shim_lifetime_push(unsigned lifetime)
+{
+	shim_init();
+	lifetime_push((enum lifetime)lifetime);
+}
+
+void shim_lifetime_pop(void)
+{
+	lifetime_pop();
 }
 
 void shim_thread_exit(void)

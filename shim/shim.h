@@ -116,6 +116,13 @@ void shim_sample_read(struct shim_samples *out);
 /* Site number i, from 1 on; false: there are not so many.  The frames stay. */
 bool shim_sample_site(uint32_t i, struct shim_site *out, const uint64_t **frames);
 
+/*
+ * Until the matching pop the calling thread allocates what is thought to live so long: an
+ * enum lifetime (lifetime.h).  Nests; a pop too many does nothing.
+ */
+void shim_lifetime_push(unsigned lifetime);
+void shim_lifetime_pop(void);
+
 /* The calling thread is about to end: gives its heap up. */
 void shim_thread_exit(void);
 

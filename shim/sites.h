@@ -33,7 +33,7 @@
 
 #define SITES_KEYS 65536u
 /* No thread ever has a heap here: its sites are looked at one by one in the slow path. */
-#define PLACE_WRAPPED (NR_PLACES - 1)
+#define PLACE_WRAPPED 15u
 
 /* Written under the sites lock, read by anybody: a stale answer is another place. */
 extern _Atomic uint8_t sites_place[SITES_KEYS] __attribute__((visibility("hidden")));

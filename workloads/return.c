@@ -11,14 +11,18 @@
  *   threads   100 threads, 4 at a time, build MIB / 100 each, free 90 % at random and end
  *   sawtooth  2 threads build MIB / 4 each, free all of it at random, rest, and again
  *
- * Then the threads idle with a trickle: each allocates and frees a few blocks every 100 ms.
+ * Then the threads idle with a trickle: each allocates and frees 20 blocks of 16 to
+ * 2,048 bytes every 100 ms.
  * Sizes are log-uniform and every block is written in full, as a program would.
  *
- * Standard output says when each phase begins, as `PHASE NAME NS LIVE_BYTES`
+ * Standard output says when each phase begins, as `PHASE NAME NS LIVE_BYTES OWN_BYTES`
  * (CLOCK_MONOTONIC); live bytes, as asked for from malloc, are also in the first word of the
  * file on descriptor 3, which the watcher maps too.  Nothing of this program's own bookkeeping stays resident: tables
  * of pointers are mapped, and given back when the peak is over.
  */
+/* Bound at run time, and only where the library has them. */
+#define PB_OPTIONAL
+#include "preload/pageblock.h"
 #include "workloads/support.h"
 
 #include <stdatomic.h>
@@ -36,15 +40,11 @@ enum {
 	RING = 4096,
 };
 
-/* Bound at run time and only where the library has them. */
-enum { PB_LONG_LIVED = 2 };
-extern void pb_lifetime_push(int lifetime) __attribute__((weak));
-extern void pb_lifetime_pop(void) __attribute__((weak));
-
 /* What the watcher reads. */
 struct shown {
 	_Atomic uint64_t live_bytes;
 	_Atomic uint64_t nr_operations;
+	_Atomic uint64_t own_bytes; /* of the tables, which are no blocks */
 };
 
 static struct shown *shown;
@@ -82,10 +82,12 @@ static void sleep_until_ns(uint64_t at_ns)
 /* Without stdio, whose buffer would be a block of its own. */
 static void phase(const char *name)
 {
-	char text[96];
+	char text[128];
 	uint64_t live = atomic_load_explicit(&shown->live_bytes, memory_order_relaxed);
-	int len = snprintf(text, sizeof(text), "PHASE %s %llu %llu\n", name,
-			   (unsigned long long)now_ns(), (unsigned long long)live);
+	uint64_t own = atomic_load_explicit(&shown->own_bytes, memory_order_relaxed);
+	int len = snprintf(text, sizeof(text), "PHASE %s %llu %llu %llu\n", name,
+			   (unsigned long long)now_ns(), (unsigned long long)live,
+			   (unsigned long long)own);
 
 	if (write(STDOUT_FILENO, text, (size_t)len) != len)
 		fail("cannot write");
@@ -196,6 +198,8 @@ static struct heap_of_items build(struct random *random, size_t want_bytes)
 		tally_add(&tally, (int64_t)size);
 	}
 	tally_show(&tally);
+	atomic_fetch_add_explicit(&shown->own_bytes, items.nr * sizeof(items.table[0]),
+				  memory_order_relaxed);
 	items.nr_kept = items.nr / KEEP;
 	return items;
 }
@@ -240,6 +244,8 @@ static struct item *free_most(struct heap_of_items *items)
 		kept = items->table[i];
 	}
 	munmap(items->table, items->table_bytes);
+	atomic_fetch_sub_explicit(&shown->own_bytes, items->nr * sizeof(items->table[0]),
+				  memory_order_relaxed);
 	return kept;
 }
 
@@ -256,7 +262,7 @@ static void trickle_until(uint64_t end_ns, struct random *random)
 		struct item *items[TRICKLE_BLOCKS];
 
 		for (unsigned i = 0; i < TRICKLE_BLOCKS; i++)
-			items[i] = item_new(next_size(random));
+			items[i] = item_new(random_log_uniform(random, 4, 11));
 		for (unsigned i = 0; i < TRICKLE_BLOCKS; i++)
 			item_free(items[i]);
 		sleep_until_ns(at + (uint64_t)TRICKLE_MS * 1000000u);
@@ -370,6 +376,8 @@ static void *consume(void *argument)
 		sched_yield();
 	item_free(atomic_exchange_explicit(&ring[slot % RING], NULL, memory_order_acquire));
 	tally_show(&tally);
+	atomic_fetch_add_explicit(&shown->own_bytes, items.nr * sizeof(items.table[0]),
+				  memory_order_relaxed);
 	shuffle(items.table, items.nr, &random);
 	items.nr_kept = items.nr / KEEP;
 	together("free");
