@@ -15,8 +15,8 @@
  * 2,048 bytes every 100 ms.
  * Sizes are log-uniform and every block is written in full, as a program would.
  *
- * Standard output says when each phase begins, as `PHASE NAME NS LIVE_BYTES OWN_BYTES`
- * (CLOCK_MONOTONIC); live bytes, as asked for from malloc, are also in the first word of the
+ * Standard output says when each phase begins, as `PHASE NAME NS CPU_NS LIVE_BYTES
+ * OWN_BYTES` (NS is CLOCK_MONOTONIC, CPU_NS of the whole process); live bytes, as asked for from malloc, are also in the first word of the
  * file on descriptor 3, which the watcher maps too.  Nothing of this program's own bookkeeping stays resident: tables
  * of pointers are mapped, and given back when the peak is over.
  */
@@ -63,12 +63,17 @@ static const char *const case_names[NR_CASES] = {"random", "tenth",   "site",   
 						 "pair",   "threads", "sawtooth"};
 static enum case_kind kind;
 
-static uint64_t now_ns(void)
+static uint64_t clock_ns(clockid_t clock)
 {
 	struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
+	clock_gettime(clock, &now);
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t now_ns(void)
+{
+	return clock_ns(CLOCK_MONOTONIC);
 }
 
 static void sleep_until_ns(uint64_t at_ns)
@@ -82,12 +87,13 @@ static void sleep_until_ns(uint64_t at_ns)
 /* Without stdio, whose buffer would be a block of its own. */
 static void phase(const char *name)
 {
-	char text[128];
+	char text[160];
 	uint64_t live = atomic_load_explicit(&shown->live_bytes, memory_order_relaxed);
 	uint64_t own = atomic_load_explicit(&shown->own_bytes, memory_order_relaxed);
-	int len = snprintf(text, sizeof(text), "PHASE %s %llu %llu %llu\n", name,
-			   (unsigned long long)now_ns(), (unsigned long long)live,
-			   (unsigned long long)own);
+	int len = snprintf(text, sizeof(text), "PHASE %s %llu %llu %llu %llu\n", name,
+			   (unsigned long long)now_ns(),
+			   (unsigned long long)clock_ns(CLOCK_PROCESS_CPUTIME_ID),
+			   (unsigned long long)live, (unsigned long long)own);
 
 	if (write(STDOUT_FILENO, text, (size_t)len) != len)
 		fail("cannot write");
