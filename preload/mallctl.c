@@ -232,8 +232,11 @@ static size_t prefix_number(size_t row, size_t depth)
 
 enum match { MATCH_NOT, MATCH_BEGINNING, MATCH_WHOLE };
 
-/* Whether a name is a row's; the numbers of its components in mib[DEPTH_MAX]. */
-static enum match match_name(size_t row, const char *name, size_t *mib, size_t *nr)
+/*
+ * Whether a name is a row's; *i is what # stands for in it.  mib[DEPTH_MAX] gets the numbers of
+ * its components, unless it is NULL.
+ */
+static enum match match_name(size_t row, const char *name, size_t *i, size_t *mib, size_t *nr)
 {
 	const char *pattern = rows[row].name;
 
@@ -241,14 +244,14 @@ static enum match match_name(size_t row, const char *name, size_t *mib, size_t *
 		size_t len = component_len(name), pattern_len = component_len(pattern);
 
 		if (*pattern == '#') {
-			mib[*nr] = number_of(name, len);
-			if (!is_numbered(rows[row].name, mib[*nr]))
+			*i = number_of(name, len);
+			if (!is_numbered(rows[row].name, *i))
 				return MATCH_NOT;
 		} else if (len != pattern_len || memcmp(name, pattern, len) != 0) {
 			return MATCH_NOT;
-		} else {
-			mib[*nr] = prefix_number(row, *nr + 1);
 		}
+		if (mib != NULL)
+			mib[*nr] = *pattern == '#' ? *i : prefix_number(row, *nr + 1);
 		++*nr;
 		name += len;
 		pattern += pattern_len;
@@ -286,11 +289,11 @@ static bool match_numbers(size_t row, const size_t *mib, size_t nr, size_t *i)
 
 EXPORT int mallctlnametomib(const char *name, size_t *mib, size_t *mib_len)
 {
-	size_t numbers[DEPTH_MAX], nr;
+	size_t numbers[DEPTH_MAX], nr, i;
 
 	for (size_t row = 0; row < NR_ROWS; row++) {
 		/* The beginning of names is a name too, for the caller to complete. */
-		if (match_name(row, name, numbers, &nr) == MATCH_NOT)
+		if (match_name(row, name, &i, numbers, &nr) == MATCH_NOT)
 			continue;
 		if (nr > *mib_len)
 			nr = *mib_len;
@@ -316,11 +319,13 @@ EXPORT int mallctlbymib(const size_t *mib, size_t mib_len, void *old, size_t *ol
 
 EXPORT int mallctl(const char *name, void *old, size_t *old_len, void *new, size_t new_len)
 {
-	size_t mib[DEPTH_MAX], nr;
+	struct question q = { 0, old, old_len, new, new_len };
+	size_t nr;
 
+	shim_init();
 	for (size_t row = 0; row < NR_ROWS; row++) {
-		if (match_name(row, name, mib, &nr) == MATCH_WHOLE)
-			return mallctlbymib(mib, nr, old, old_len, new, new_len);
+		if (match_name(row, name, &q.i, NULL, &nr) == MATCH_WHOLE)
+			return rows[row].answer(&q);
 	}
 	return ENOENT;
 }
