@@ -8,6 +8,7 @@
 
 #include "preload/config.h"
 #include "preload/export.h"
+#include "preload/pageblock.h"
 #include "preload/stats.h"
 #include "preload/text.h"
 #include "shim/fast.h"
@@ -100,6 +101,32 @@ static int ctl_epoch(const struct question *q)
 	}
 	epoch = atomic_load_explicit(&seen.epoch, memory_order_relaxed);
 	return give(q, &epoch, sizeof(epoch));
+}
+
+static int ctl_prof_active(const struct question *q)
+{
+	bool on = shim_sample_is_on();
+	int err = give(q, &on, sizeof(on));
+
+	if (err != 0 || !writes(q))
+		return err;
+	if (q->new == NULL || q->new_len != sizeof(on))
+		return EINVAL;
+	memcpy(&on, q->new, sizeof(on));
+	return shim_sample_switch(on) == 0 ? 0 : ENOENT;
+}
+
+/* Written to it is the name of a file; jemalloc's default names are not made up here. */
+static int ctl_prof_dump(const struct question *q)
+{
+	const char *path;
+
+	if (q->old != NULL || q->old_len != NULL)
+		return EPERM;
+	if (q->new == NULL || q->new_len != sizeof(path))
+		return EINVAL;
+	memcpy(&path, q->new, sizeof(path));
+	return path != NULL && pb_prof_write(path) == 0 ? 0 : EFAULT;
 }
 
 static void trim(void)

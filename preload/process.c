@@ -8,6 +8,7 @@
  * works without it, and the key is made by whoever comes first.
  */
 #define _GNU_SOURCE
+#include "core/work.h"
 #include "preload/background.h"
 #include "preload/config.h"
 #include "preload/export.h"
@@ -60,7 +61,7 @@ void shim_thread_started(void)
 		(void)pthread_setspecific(thread_key, (void *)(uintptr_t)(ROUNDS_WAITED + 1));
 }
 
-/* --- statistics at exit -------------------------------------------------------- */
+/* --- statistics at exit and meanwhile ------------------------------------------------ */
 
 /*
  * Many programs close standard error before destructors run, so a second descriptor
@@ -86,9 +87,35 @@ static void keep_stderr(void)
 		kept_fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, KEPT_FD_FROM);
 }
 
+/* Standard error as the process began with it, or -1. */
+static int find_stderr(void)
+{
+	return is_kept(STDERR_FILENO) ? STDERR_FILENO : is_kept(kept_fd) ? kept_fd : -1;
+}
+
+/* By the background thread, or by a slow path of the program's. */
+static uint64_t print_stats(uint64_t now_ns)
+{
+	int fd = find_stderr();
+
+	if (fd < 0)
+		return WORK_NEVER;
+	stats_write(fd);
+	return now_ns + config_value(OPT_stats_interval);
+}
+
+static void start_interval(void)
+{
+	static struct work work = { .run = print_stats };
+
+	work_add(&work);
+	/* At once: how it begins, and the clock that later ones are counted from. */
+	work_due(&work, 0);
+}
+
 __attribute__((destructor)) static void end(void)
 {
-	int fd = is_kept(STDERR_FILENO) ? STDERR_FILENO : is_kept(kept_fd) ? kept_fd : -1;
+	int fd = find_stderr();
 
 	prof_end(fd);
 	if (config_value(OPT_stats_print) && fd >= 0)
@@ -127,8 +154,10 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 	(void)pthread_atfork(shim_fork_prepare, shim_fork_parent, fork_child);
 	background_init();
 	if (config_value(OPT_stats_print) || config_value(OPT_leak_report) ||
-	    config_value(OPT_prof_final))
+	    config_value(OPT_prof_final) || config_value(OPT_stats_interval) > 0)
 		keep_stderr();
+	if (config_value(OPT_stats_interval) > 0)
+		start_interval();
 	if (config_value(OPT_lifetime) == LIFETIME_AUTO)
 		start_sites();
 }
