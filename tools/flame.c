@@ -213,6 +213,16 @@ static unsigned depth_of(const struct node *n, double least)
 	return deepest + 1;
 }
 
+/* Neighbours of one file are told apart by how strong their colour is: by their names. */
+static double shade(const char *name)
+{
+	unsigned h = 2166136261u; /* FNV */
+
+	for (; *name != '\0'; name++)
+		h = (h ^ (unsigned char)*name) * 16777619u;
+	return 0.62 + 0.38 * (h >> 8 & 15) / 15;
+}
+
 struct drawing {
 	double scale; /* pixels a byte */
 	double all;
@@ -238,10 +248,11 @@ static void draw(const struct drawing *d, const struct node *n, double x, unsign
 		fputs("\nin ", stdout);
 		xml(n->file, SIZE_MAX);
 	}
-	printf("</title><rect x=\"%.2f\" y=\"%d\" width=\"%.2f\" height=\"%d\" fill=\"%s\"/>"
-	       "<text x=\"%.2f\" y=\"%d\">",
-	       x, y, width, ROW - 1, row == 0 ? "#e0e0e0" : colour_of(&d->palette, n->file),
-	       x + 4, y + 13);
+	printf("</title><rect x=\"%.2f\" y=\"%d\" width=\"%.2f\" height=\"%d\" fill=\"%s\" "
+	       "fill-opacity=\"%.2f\"/><text x=\"%.2f\" y=\"%d\">",
+	       x, y, width > 1 ? width - 0.5 : width, ROW - 1,
+	       row == 0 ? "#e0e0e0" : colour_of(&d->palette, n->file), shade(n->name), x + 4,
+	       y + 13);
 	if (width > 30) {
 		size_t room = (size_t)((width - 6) / 6.7);
 		bool cut = strlen(n->name) > room;
@@ -261,7 +272,7 @@ static void draw_legend(const struct palette *p)
 	double x = MARGIN;
 
 	for (size_t i = 0; i < p->nr && i < FILES_SHOWN; i++) {
-		double width = 26 + 6.7 * (double)strlen(p->file[i].file);
+		double width = 26 + 7.3 * (double)strlen(p->file[i].file);
 
 		if (x + width > WIDTH - MARGIN)
 			break;
@@ -294,7 +305,7 @@ static const char script[] =
 	"h=word&&g.dataset.n.toLowerCase().includes(word);\n"
 	"  "
 	"n+=h;g.children[1].style.stroke=h?'#c00':'';g.children[1].style.strokeWidth=h?2:''}\n"
-	" say.textContent=word?'search: '+word+' ('+n+' boxes)':'click: zoom   Esc: back   "
+	" say.textContent=word?'search: '+word+' ('+n+' boxes)':'click: zoom | Esc: back | "
 	"type: search'}\n"
 	"for(const g of all)g.addEventListener('click',()=>zoom(g));\n"
 	"document.addEventListener('keydown',e=>{if(e.ctrlKey||e.altKey||e.metaKey)return;\n"

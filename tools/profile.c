@@ -171,11 +171,11 @@ static void json_head(const struct task *t)
 	json_number("peak_bytes", t->v.weight_peak);
 }
 
-static void graph(const struct task *t, const char *what, const char *unit)
+static void graph(const struct task *t, const char *unit)
 {
 	char title[128];
 
-	snprintf(title, sizeof(title), "%s (%d) %s", t->reader.name, (int)t->reader.pid, what);
+	snprintf(title, sizeof(title), "%s (%d)", t->reader.name, (int)t->reader.pid);
 	if (t->form == FORM_SVG)
 		shares_as_svg(&t->v, t->shares, t->nr, t->symbols, title, unit);
 	else
@@ -429,7 +429,7 @@ int verb_profile(const struct verb *verb, int argc, char **argv)
 		else if (t.form == FORM_TEXT)
 			profile_as_text(&t);
 		else
-			graph(&t, "", what_names[t.what]);
+			graph(&t, what_names[t.what]);
 	}
 	samples_free(&before);
 	return end(&t, status);
@@ -614,7 +614,7 @@ static int blame(struct task *t, struct snapshot *s)
 	else if (t->form == FORM_TEXT)
 		blame_as_text(t, &sparse);
 	else
-		graph(t, "", "held in sparse pageblocks");
+		graph(t, "held in sparse pageblocks");
 	return 0;
 }
 
@@ -748,6 +748,6 @@ int verb_leaks(const struct verb *verb, int argc, char **argv)
 	else if (t.form == FORM_TEXT)
 		leaks_as_text(&t);
 	else
-		graph(&t, "", "survived");
+		graph(&t, "survived");
 	return end(&t, status);
 }
