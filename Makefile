@@ -125,6 +125,7 @@ check-fast-path: $(BUILD)/libpageblock.so
 -include tests/shim.mk
 -include tests/preload.mk
 -include tests/prof.mk
+-include tests/views.mk
 -include tests/programs.mk
 -include workloads/workloads.mk
 -include workloads/return.mk

@@ -91,7 +91,8 @@ struct inspect {
 
 extern struct inspect pb_inspect;
 
-/* Shows one more variable, or one more table of items.  Any number of threads, no locks. */
+/* Shows one more variable, or one more table of items.  Any number of threads, no locks.
+ * A variable called "vm.NAME" is a counter of 8 bytes that `pageblock vmstat` shows as NAME. */
 void inspect_show(const char *name, const void *address, size_t size);
 void inspect_describe(const struct inspect_item *items, size_t nr_items);
 

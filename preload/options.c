@@ -197,6 +197,11 @@ static bool parse_value(enum option_id which, struct slice s, uint64_t *value)
 	return parse_number(type, s, value);
 }
 
+bool options_parse_number(enum option_type type, const char *text, uint64_t *value)
+{
+	return parse_number(type, (struct slice){ text, strlen(text) }, value);
+}
+
 static const char *expected(enum option_type type)
 {
 	switch (type) {

@@ -81,6 +81,8 @@ int options_change(struct options *o, const char *item, enum option_id *which,
 /* Whether the option may change while the program runs. */
 bool options_is_changeable(enum option_id which);
 
+/* A size, a time or a whole number in the text form, in bytes or nanoseconds. */
+bool options_parse_number(enum option_type type, const char *text, uint64_t *value);
 /* A value as it is written in the text form: 64M, 500ms, true, auto. */
 void options_text_value(struct text *t, enum option_id which, uint64_t value);
 /* What may be written: "true|false", "auto|always|never", "0 to 1T". */

@@ -41,6 +41,7 @@ static unsigned nr_warm[NR_PLACES];    /* in ownerless[1] */
 static _Atomic uint32_t nr_ownerless;  /* written under heaps_lock, read as a hint */
 static struct heap *_Atomic all_heaps; /* grows only; release/acquire publishes the heap */
 static _Atomic uint32_t nr_heaps;
+static _Atomic uint32_t nr_handed_over; /* see count_hand_over() */
 static uint32_t nr_threads; /* under heaps_lock: heaps of PLACE_ANY that have one */
 
 /* --- making, taking and leaving heaps ------------------------------------------ */
@@ -241,6 +242,18 @@ COLD void heap_detach(struct heap *h)
 
 /* --- adopting slabs --------------------------------------------------------------- */
 
+/* Odd while a slab changes hands: a reader outside of the process, who looks at one heap after
+ * the other, looks again when it is or has changed. */
+static void count_hand_over(void)
+{
+	/* Relaxed load: written under the heaps lock.  Release: what the count was for is seen
+	 * no later than the count, as far as a reader outside can order its reads. */
+	uint32_t n = atomic_load_explicit(&nr_handed_over, memory_order_relaxed);
+
+	atomic_store_explicit(&nr_handed_over, n + 1, memory_order_release);
+	atomic_thread_fence(memory_order_release);
+}
+
 /*
  * Moves a slab to another heap, with both locked.  Two heap locks at once are safe under
  * the heaps lock, because whoever else holds one waits for no second.  Objects of the
@@ -253,9 +266,11 @@ static bool hand_over(struct heap *from, struct heap *to, unsigned cls, unsigned
 	if (s == NULL)
 		return false;
 	lock_acquire(&to->lock, LOCK_HEAP);
+	count_hand_over();
 	slabs_remove(from, s);
 	slab_set_heap(s, to);
 	slabs_add(to, s);
+	count_hand_over();
 	lock_release(&to->lock, LOCK_HEAP);
 	return true;
 }
@@ -607,6 +622,7 @@ void heap_inspect(void)
 	inspect_show("heaps", &all_heaps, sizeof(all_heaps));
 	inspect_show("nr_heaps", &nr_heaps, sizeof(nr_heaps));
 	inspect_show("nr_ownerless", &nr_ownerless, sizeof(nr_ownerless));
+	inspect_show("handed_over", &nr_handed_over, sizeof(nr_handed_over));
 }
 
 void heap_stats_add(struct shim_stats *out)

@@ -30,9 +30,7 @@ static int offline(struct inspect_request *request)
 {
 	int err;
 
-	heap_drain_all();
-	request->result = PAGE_BYTES * offline_pages(request->argument >> PAGE_SHIFT,
-						     deadline_of(request), &err);
+	request->result = shim_offline((size_t)request->argument, deadline_of(request), &err);
 	return err;
 }
 
@@ -40,13 +38,17 @@ static int answer(struct inspect_request *request)
 {
 	switch (request->kind) {
 	case INSPECT_TRIM:
-		request->result = shim_trim();
+		request->result = request->argument == 0 && request->patience_ns == 0
+					  ? shim_trim()
+					  : shim_reclaim(request->argument == 0
+								 ? SIZE_MAX
+								 : (size_t)request->argument,
+							 deadline_of(request));
 		return 0;
 	case INSPECT_OFFLINE:
 		return offline(request);
 	case INSPECT_ONLINE:
-		request->result =
-			PAGE_BYTES * online_pages((size_t)request->argument >> PAGE_SHIFT);
+		request->result = shim_online((size_t)request->argument);
 		return 0;
 	case INSPECT_SET:
 		if (set_option == NULL)

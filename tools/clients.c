@@ -74,6 +74,19 @@ static void add_runs(struct client_walk *w, struct block_view *b)
 	}
 }
 
+/* The pages of a granule of a slab that were given back. */
+static void add_holes(struct client_walk *w, struct block_view *b, unsigned granule,
+		      const char *slab)
+{
+	const unsigned nr_pages = BLOCK_PAGES / BLOCK_GRANULES;
+	uint64_t holes = get(slab, w->r->at.slab_purged) & (((uint64_t)1 << nr_pages) - 1);
+	unsigned page = granule * nr_pages, nr = (unsigned)__builtin_popcountll(holes);
+
+	b->holes[page / 64] |= holes << page % 64;
+	b->nr_holes = (uint16_t)(b->nr_holes + nr);
+	w->s->holes += nr;
+}
+
 static void add_slabs(struct client_walk *w, struct block_view *b)
 {
 	const struct layout *at = &w->r->at;
@@ -87,9 +100,12 @@ static void add_slabs(struct client_walk *w, struct block_view *b)
 
 		if (get(slab, at->slab_heap) == 0 || get(slab, at->slab_head_delta) != 0 ||
 		    cls >= w->s->nr_classes || nr != c->nr_objects || nr_free > nr ||
+		    i + (c->slab_bytes >> at->granule_shift) > BLOCK_GRANULES ||
 		    !is_taken(b, i * (BLOCK_PAGES / BLOCK_GRANULES)))
 			continue;
 		b->slab_pages = (uint16_t)(b->slab_pages + c->slab_bytes / PAGE_SIZE_BYTES);
+		for (unsigned k = 0; k < c->slab_bytes >> at->granule_shift; k++)
+			add_holes(w, b, i + k, slab + k * at->sizeof_slab);
 		b->nr_live += (uint32_t)(nr - nr_free);
 		b->live_bytes += (uint32_t)((nr - nr_free) * c->bytes);
 	}
@@ -134,6 +150,7 @@ int look_at_clients(struct snapshot *s, struct reader *r)
 	w.slabs_end = at->block_client_slabs.offset + at->block_client_slabs.size;
 	w.nr_pages = (w.slabs_end + PAGE_SIZE_BYTES - 1) / PAGE_SIZE_BYTES;
 	if (w.slabs_end > CLIENT_BYTES_MAX ||
+	    at->block_client_run.offset + at->block_client_run.size > w.slabs_end ||
 	    at->block_client_slabs.size < BLOCK_GRANULES * at->sizeof_slab ||
 	    at->block_client_run.size < BLOCK_PAGES * 8)
 		return reader_garbled(r, "blocks without a client area");

@@ -3,7 +3,11 @@
  * threads' page caches.
  *
  * A heap is read between two looks at its lock.  Its bins change without it, but a bin's
- * length stands in one word.
+ * length stands in one word, so that a heap is seen at one moment, and what is not in its
+ * keeping is live or on its way home, in another thread's outgoing slot.  Slots are
+ * followed object by object when all heaps are at rest; of heaps at work what is on its way
+ * counts as live.  Slabs that change hands between two looks would be counted twice or
+ * not at all: then all heaps are looked at again.
  */
 #include "tools/look.h"
 
@@ -13,7 +17,9 @@
 #define HEAPS_MAX 65536u
 #define CLASSES_MAX 256u
 /* Objects of an outgoing slot: there are never more, whatever the chain says. */
-#define CHAIN_MAX 4096u
+#define CHAIN_MAX 65536u
+/* A look at all heaps is repeated so often when slabs change hands. */
+#define ROUNDS 8u
 
 /* --- classes ------------------------------------------------------------------------------ */
 
@@ -52,59 +58,177 @@ struct table {
 	unsigned cls;
 };
 
-/* The class of an object, by the owner table; false: it is in no slab. */
-static bool class_of_object(struct reader *r, struct table *t, uint64_t object, unsigned *cls)
+/* The class of a granule by the owner table. */
+static bool class_by_table(struct reader *r, struct table *t, uint64_t granule)
 {
-	uint64_t granule = object >> r->at.granule_shift;
 	char bin[128];
 	uint32_t entry;
 
+	if (r->at.sizeof_bin > sizeof(bin) || granule >> 31 != 0 ||
+	    !reader_read(r, t->address + granule * 4, &entry, 4) || entry == 0 ||
+	    !reader_read(r, t->address - r->at.arena_bytes + entry, bin, r->at.sizeof_bin))
+		return false;
+	t->cls = (unsigned)get(bin, r->at.bin_cls);
+	return true;
+}
+
+/* By the slab's header, for cold slabs, which the table does not know. */
+static bool class_by_slab(struct reader *r, struct table *t, uint64_t granule)
+{
+	const struct layout *at = &r->at;
+	uint64_t nr_bytes, spans = reader_object(r, "spans", &nr_bytes);
+	uint64_t pfn = granule << (at->granule_shift - at->page_shift);
+	char span[128], slab[256];
+
+	if (at->sizeof_span > sizeof(span) || at->sizeof_slab > sizeof(slab))
+		return false;
+	for (uint64_t i = 0; i < nr_bytes / at->sizeof_span; i++) {
+		uint64_t block, of_block;
+
+		if (!reader_read(r, spans + i * at->sizeof_span, span, at->sizeof_span))
+			return false;
+		block = (pfn - get(span, at->span_start)) / BLOCK_PAGES;
+		if (block >= get(span, at->span_nr_committed))
+			continue;
+		of_block = get(span, at->span_client) + block * at->block_client_bytes +
+			   at->block_client_slabs.offset;
+		/* The first granule's header is the slab's; the others say how far it is. */
+		for (uint64_t g = granule % BLOCK_GRANULES, delta = 1; delta != 0; g -= delta) {
+			if (!reader_read(r, of_block + g * at->sizeof_slab, slab,
+					 at->sizeof_slab))
+				return false;
+			delta = get(slab, at->slab_head_delta);
+			if (delta > g)
+				return false;
+		}
+		t->cls = (unsigned)get(slab, at->slab_cls);
+		return get(slab, at->slab_heap) != 0;
+	}
+	return false;
+}
+
+/* False: it is in no slab. */
+static bool class_of_object(struct reader *r, struct table *t, uint64_t object, unsigned *cls)
+{
+	uint64_t granule = object >> r->at.granule_shift;
+
 	if (granule != t->granule) {
-		if (r->at.sizeof_bin > sizeof(bin) || granule >> 31 != 0 ||
-		    !reader_read(r, t->address + granule * 4, &entry, 4) || entry == 0 ||
-		    !reader_read(r, t->address - r->at.arena_bytes + entry, bin,
-				 r->at.sizeof_bin))
+		if (!class_by_table(r, t, granule) && !class_by_slab(r, t, granule))
 			return false;
 		t->granule = granule;
-		t->cls = (unsigned)get(bin, r->at.bin_cls);
 	}
 	*cls = t->cls;
 	return t->cls < r->at.nr_classes;
 }
 
-/* Follows a chain as far as it makes sense. */
-static void follow_chain(struct snapshot *s, struct reader *r, struct table *t, uint64_t object)
+/* Follows a chain; false: it makes no sense, somebody is at work on it. */
+static bool follow_chain(struct snapshot *s, struct reader *r, struct table *t, uint64_t object,
+			 uint64_t *nr_cached)
 {
-	for (unsigned n = 0; n < CHAIN_MAX && object != 0; n++) {
+	for (unsigned n = 0; object != 0; n++) {
 		char copy[64];
 		unsigned cls;
 
-		if (r->at.sizeof_object > sizeof(copy) ||
+		if (n == CHAIN_MAX || r->at.sizeof_object > sizeof(copy) ||
 		    !reader_read(r, object, copy, r->at.sizeof_object) ||
 		    get(copy, r->at.object_key) != t->address ||
-		    !class_of_object(r, t, object, &cls)) {
-			r->nr_torn++;
-			return;
-		}
-		s->classes[cls].nr_cached++;
+		    !class_of_object(r, t, object, &cls) || cls >= s->nr_classes)
+			return false;
+		nr_cached[cls]++;
 		object = get(copy, r->at.object_next);
 	}
-}
-
-static void add_outgoing(struct snapshot *s, struct reader *r, struct table *t,
-			 const char *heap)
-{
-	size_t one = r->at.sizeof_outgoing;
-
-	for (size_t i = 0; i + one <= r->at.heap_outgoing.size; i += one) {
-		const char *slot = heap + r->at.heap_outgoing.offset + i;
-
-		if (get(slot, r->at.outgoing_heap) != 0)
-			follow_chain(s, r, t, get(slot, r->at.outgoing_head));
-	}
+	return true;
 }
 
 /* --- heaps ------------------------------------------------------------------------------------- */
+
+/* One look at all heaps. */
+struct heap_walk {
+	struct reader *r;
+	struct snapshot *s;
+	struct table table;
+	char *heap;     /* a copy of one */
+	char *kept;     /* of each, what must not change while chains are followed */
+	size_t nr_kept, room;
+	uint64_t *on_way; /* objects in outgoing slots, by class */
+	bool one_moment; /* each heap is seen at one */
+};
+
+/* Per heap in kept: its address, its lock, its outgoing slots. */
+static size_t kept_bytes(const struct reader *r)
+{
+	return sizeof(uint64_t) + r->at.sizeof_lock + r->at.heap_outgoing.size;
+}
+
+static bool keep_heap(struct heap_walk *w, uint64_t address)
+{
+	const struct layout *at = &w->r->at;
+	char *to;
+
+	if (w->nr_kept == w->room) {
+		size_t room = w->room == 0 ? 32 : w->room * 2;
+		char *more = realloc(w->kept, room * kept_bytes(w->r));
+
+		if (more == NULL)
+			return false;
+		w->kept = more;
+		w->room = room;
+	}
+	to = w->kept + w->nr_kept++ * kept_bytes(w->r);
+	memcpy(to, &address, sizeof(address));
+	memcpy(to + sizeof(address), w->heap + at->heap_lock.offset, at->sizeof_lock);
+	memcpy(to + sizeof(address) + at->sizeof_lock, w->heap + at->heap_outgoing.offset,
+	       at->heap_outgoing.size);
+	return true;
+}
+
+/* Whether nothing of that has changed, and no lock is held. */
+static bool is_at_rest(struct heap_walk *w)
+{
+	const struct layout *at = &w->r->at;
+
+	for (size_t i = 0; i < w->nr_kept; i++) {
+		const char *kept = w->kept + i * kept_bytes(w->r);
+		uint64_t address;
+
+		memcpy(&address, kept, sizeof(address));
+		kept += sizeof(address);
+		if (get(kept, at->lock_state) != at->lock_free ||
+		    !reader_read(w->r, address + at->heap_lock.offset, w->heap,
+				 at->sizeof_lock) ||
+		    memcmp(w->heap, kept, at->sizeof_lock) != 0)
+			return false;
+		kept += at->sizeof_lock;
+		if (!reader_read(w->r, address + at->heap_outgoing.offset, w->heap,
+				 at->heap_outgoing.size) ||
+		    memcmp(w->heap, kept, at->heap_outgoing.size) != 0)
+			return false;
+	}
+	return true;
+}
+
+/* What is on its way home, of heaps at rest; false: they are not. */
+static bool follow_all(struct heap_walk *w)
+{
+	const struct layout *at = &w->r->at;
+	size_t one = at->sizeof_outgoing;
+
+	memset(w->on_way, 0, w->s->nr_classes * sizeof(w->on_way[0]));
+	if (!is_at_rest(w))
+		return false;
+	for (size_t i = 0; i < w->nr_kept; i++) {
+		const char *slots = w->kept + i * kept_bytes(w->r) + sizeof(uint64_t) +
+				    at->sizeof_lock;
+
+		for (size_t k = 0; k + one <= at->heap_outgoing.size; k += one) {
+			if (get(slots + k, at->outgoing_heap) != 0 &&
+			    !follow_chain(w->s, w->r, &w->table,
+					  get(slots + k, at->outgoing_head), w->on_way))
+				return false;
+		}
+	}
+	return is_at_rest(w);
+}
 
 /* nr_cached and nr_free are cut to what there can be later, by settle_classes(). */
 static void add_heap(struct snapshot *s, struct reader *r, const char *heap)
@@ -145,33 +269,70 @@ static void settle_classes(struct snapshot *s)
 	}
 }
 
-static int walk_heaps(struct snapshot *s, struct reader *r, struct table *t, char *heap)
+static void forget_heaps(struct heap_walk *w)
 {
-	struct layout *at = &r->at;
+	struct snapshot *s = w->s;
+
+	for (size_t i = 0; i < s->nr_classes; i++)
+		s->classes[i].nr_slabs = s->classes[i].nr_free = s->classes[i].nr_cached = 0;
+	s->nr_heaps = s->nr_ownerless = 0;
+	w->nr_kept = 0;
+	w->one_moment = true;
+}
+
+static int walk_heaps(struct heap_walk *w)
+{
+	struct layout *at = &w->r->at;
 	uint64_t next = 0;
 
-	if (at->heap_bins.size < s->nr_classes * at->sizeof_bin ||
-	    at->heap_classes.size < s->nr_classes * at->sizeof_heap_class)
-		return reader_garbled(r, "heaps without classes");
-	if (!reader_read(r, reader_object(r, "heaps", NULL), &next, sizeof(next)))
-		return reader_why(r);
+	forget_heaps(w);
+	if (!reader_read(w->r, reader_object(w->r, "heaps", NULL), &next, sizeof(next)))
+		return reader_why(w->r);
 	while (next != 0) {
-		if (s->nr_heaps >= HEAPS_MAX)
-			return reader_garbled(r, "heaps without end");
-		switch (reader_read_locked(r, next + at->heap_lock.offset, next, heap,
-					   at->sizeof_heap)) {
-		case READ_FAILED:
-			return reader_why(r);
-		case READ_TORN:
-			s->exact = false;
-			break;
-		case READ_WHOLE:
-			break;
-		}
-		add_heap(s, r, heap);
-		add_outgoing(s, r, t, heap);
-		next = get(heap, at->heap_next_all);
+		enum read_result result = reader_read_locked(
+			w->r, next + at->heap_lock.offset, next, w->heap, at->sizeof_heap);
+
+		if (w->s->nr_heaps >= HEAPS_MAX || !keep_heap(w, next))
+			return reader_garbled(w->r, "heaps without end");
+		if (result == READ_FAILED)
+			return reader_why(w->r);
+		w->one_moment &= result == READ_WHOLE;
+		add_heap(w->s, w->r, w->heap);
+		next = get(w->heap, at->heap_next_all);
 	}
+	return 0;
+}
+
+/* A number the library shows; 0 when it does not. */
+static uint64_t read_number(struct reader *r, const char *name)
+{
+	uint64_t n = 0, nr_bytes, address = reader_object(r, name, &nr_bytes);
+
+	if (address == 0 || !reader_read(r, address, &n, nr_bytes < 8 ? nr_bytes : 8))
+		return 0;
+	return n;
+}
+
+/* Looks at all heaps until no slab changed hands meanwhile. */
+static int take_heaps(struct heap_walk *w, bool chains)
+{
+	bool at_rest = false;
+
+	for (unsigned round = 0; round < ROUNDS && !at_rest; round++) {
+		uint64_t handed_over = read_number(w->r, "handed_over");
+		int status = walk_heaps(w);
+
+		if (status != 0)
+			return status;
+		at_rest = chains && w->one_moment && follow_all(w);
+		/* Odd: one is changing hands just now. */
+		if (handed_over % 2 == 0 && handed_over == read_number(w->r, "handed_over"))
+			break;
+		w->r->nr_torn++;
+	}
+	w->s->exact &= at_rest || !chains;
+	for (size_t i = 0; i < w->s->nr_classes && at_rest; i++)
+		w->s->classes[i].nr_cached += w->on_way[i];
 	return 0;
 }
 
@@ -217,29 +378,27 @@ static int walk_pcps(struct snapshot *s, struct reader *r)
 	return status;
 }
 
-/* A number the library shows; 0 when it does not. */
-static uint64_t read_number(struct reader *r, const char *name)
+int look_at_heaps(struct snapshot *s, struct reader *r, bool chains)
 {
-	uint64_t n = 0, nr_bytes, address = reader_object(r, name, &nr_bytes);
-
-	if (address == 0 || !reader_read(r, address, &n, nr_bytes < 8 ? nr_bytes : 8))
-		return 0;
-	return n;
-}
-
-int look_at_heaps(struct snapshot *s, struct reader *r)
-{
-	struct table table = { .granule = UINT64_MAX };
+	struct heap_walk w = { .r = r, .s = s, .table.granule = UINT64_MAX };
 	uint64_t address = reader_object(r, "arena_table", NULL);
-	char *heap = malloc(r->at.sizeof_heap);
 	int status = read_classes(s, r);
 
-	if (status == 0 && (heap == NULL || address == 0 ||
-			    !reader_read(r, address, &table.address, sizeof(table.address))))
+	if (status != 0)
+		return status;
+	if (r->at.heap_bins.size < s->nr_classes * r->at.sizeof_bin ||
+	    r->at.heap_classes.size < s->nr_classes * r->at.sizeof_heap_class)
+		return reader_garbled(r, "heaps without classes");
+	w.heap = malloc(r->at.sizeof_heap);
+	w.on_way = malloc(s->nr_classes * sizeof(w.on_way[0]));
+	if (w.heap == NULL || w.on_way == NULL || address == 0 ||
+	    !reader_read(r, address, &w.table.address, sizeof(w.table.address)))
 		status = reader_why(r);
 	if (status == 0)
-		status = walk_heaps(s, r, &table, heap);
-	free(heap);
+		status = take_heaps(&w, chains);
+	free(w.heap);
+	free(w.kept);
+	free(w.on_way);
 	if (status != 0)
 		return status;
 	settle_classes(s);

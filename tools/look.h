@@ -5,7 +5,7 @@
 #include "tools/snapshot.h"
 
 /* Classes, heaps, page caches: heaps.c. 0 or an exit status. */
-int look_at_heaps(struct snapshot *s, struct reader *r);
+int look_at_heaps(struct snapshot *s, struct reader *r, bool chains);
 /* What is in each block: clients.c. */
 int look_at_clients(struct snapshot *s, struct reader *r);
 /* What is resident: resident.c.  What the system does not tell stays unknown. */

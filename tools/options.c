@@ -22,13 +22,18 @@ static const char *option_range(struct text *t, enum option_id which)
 	return t->bytes;
 }
 
+static const char *changeable(enum option_id which)
+{
+	return options_is_changeable(which) ? "; changeable" : "";
+}
+
 static void option_as_text(enum option_id which)
 {
 	const struct option_info *o = &option_info[which];
 	struct text d, r;
 
-	printf("%-12s %-5s default %-6s %s\n    %s\n", o->name, options_type_name(o->type),
-	       option_default(&d, which), option_range(&r, which), o->help);
+	printf("%-12s %-5s default %-6s %s%s\n    %s\n", o->name, options_type_name(o->type),
+	       option_default(&d, which), option_range(&r, which), changeable(which), o->help);
 }
 
 static void option_as_markdown(enum option_id which)
@@ -78,6 +83,7 @@ static void option_as_json(enum option_id which)
 		       (unsigned long long)o->standard, (unsigned long long)o->least,
 		       (unsigned long long)o->most);
 	}
+	printf("\"changeable\": %s, ", options_is_changeable(which) ? "true" : "false");
 	printf("\"range\": \"%s\", \"help\": \"%s\"}%s", option_range(&r, which), o->help,
 	       which == NR_OPTIONS - 1 ? "\n]\n" : "");
 }

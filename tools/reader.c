@@ -21,7 +21,8 @@
 /* Bounds that keep garbage from making us read for ever. */
 #define ITEMS_MAX 4096u
 #define SYMBOLS_MAX 65536u
-#define TRIES 24u
+#define TYPE_BYTES_MAX ((uint32_t)1 << 20)
+#define TRIES 16u
 
 /* --- reading --------------------------------------------------------------------------- */
 
@@ -32,8 +33,10 @@ bool reader_read(struct reader *r, uint64_t from, void *to, size_t nr_bytes)
 		struct iovec remote = { (void *)(uintptr_t)from, nr_bytes };
 		ssize_t n = process_vm_readv(r->pid, &local, 1, &remote, 1, 0);
 
-		if (n <= 0)
+		if (n <= 0) {
+			errno = n == 0 ? EFAULT : errno;
 			return false;
+		}
 		from += (uint64_t)n;
 		to = (char *)to + n;
 		nr_bytes -= (size_t)n;
@@ -41,28 +44,39 @@ bool reader_read(struct reader *r, uint64_t from, void *to, size_t nr_bytes)
 	return true;
 }
 
-/* A struct lock; free and unchanged around a read: nobody wrote meanwhile. */
-struct lock_copy {
-	uint32_t state, generation;
-};
-
-static bool read_lock(struct reader *r, uint64_t lock, struct lock_copy *copy)
+/* One call, which copies the lock, what it protects and the lock again, in this order. */
+static bool read_between(struct reader *r, uint64_t lock, char copies[2][LOCK_BYTES_MAX],
+			 uint64_t from, void *to, size_t nr_bytes)
 {
-	return reader_read(r, lock + r->at.lock_state.offset, &copy->state, 4) &&
-	       reader_read(r, lock + r->at.lock_generation.offset, &copy->generation, 4);
+	size_t lock_bytes = r->at.sizeof_lock;
+	struct iovec local[3] = {
+		{ copies[0], lock_bytes },
+		{ to, nr_bytes },
+		{ copies[1], lock_bytes },
+	};
+	struct iovec remote[3] = {
+		{ (void *)(uintptr_t)lock, lock_bytes },
+		{ (void *)(uintptr_t)from, nr_bytes },
+		{ (void *)(uintptr_t)lock, lock_bytes },
+	};
+	ssize_t n = process_vm_readv(r->pid, local, 3, remote, 3, 0);
+
+	if (n >= 0 && (size_t)n != 2 * lock_bytes + nr_bytes)
+		errno = EFAULT;
+	return n >= 0 && (size_t)n == 2 * lock_bytes + nr_bytes;
 }
 
 enum read_result reader_read_locked(struct reader *r, uint64_t lock, uint64_t from, void *to,
 				    size_t nr_bytes)
 {
-	for (unsigned try = 0; try < TRIES; try++) {
-		struct lock_copy before, after;
+	char copies[2][LOCK_BYTES_MAX];
 
-		if (!read_lock(r, lock, &before) || !reader_read(r, from, to, nr_bytes) ||
-		    !read_lock(r, lock, &after))
+	for (unsigned try = 0; try < TRIES; try++) {
+		if (!read_between(r, lock, copies, from, to, nr_bytes))
 			return READ_FAILED;
-		if (before.state == r->at.lock_free && after.state == r->at.lock_free &&
-		    before.generation == after.generation)
+		/* Free both times and never released in between: nobody wrote meanwhile. */
+		if (get(copies[0], r->at.lock_state) == r->at.lock_free &&
+		    memcmp(copies[0], copies[1], r->at.sizeof_lock) == 0)
 			return READ_WHOLE;
 		r->nr_torn++;
 	}
@@ -277,23 +291,39 @@ static bool find_in_maps(struct reader *r, FILE *maps, bool named)
 	return false;
 }
 
-/* The state of the process as in /proc/PID/stat, or '?'. */
-static char state_of(pid_t pid)
+#define PF_KTHREAD 0x00200000u /* from linux/sched.h */
+
+/* State and flags of the process as in /proc/PID/stat; false: there is none. */
+static bool read_state(pid_t pid, char *state, unsigned *flags)
 {
-	char path[64], line[512];
+	char path[64], line[1024];
 	const char *paren;
+	bool ok = false;
 	FILE *file;
-	char state = '?';
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
 	file = fopen(path, "re");
 	if (file == NULL)
-		return state;
-	if (fgets(line, sizeof(line), file) != NULL && (paren = strrchr(line, ')')) != NULL &&
-	    paren[1] == ' ')
-		state = paren[2];
+		return false;
+	if (fgets(line, sizeof(line), file) != NULL && (paren = strrchr(line, ')')) != NULL)
+		ok = sscanf(paren + 1, " %c %*d %*d %*d %*d %*d %u", state, flags) == 2;
 	fclose(file);
-	return state;
+	return ok;
+}
+
+/* Why a process has no memory at all. */
+static int without_memory(struct reader *r)
+{
+	unsigned flags = 0;
+	char state = '?';
+
+	if (!read_state(r->pid, &state, &flags))
+		return fail(r, EXIT_NO_PROCESS, "has ended meanwhile");
+	if ((flags & PF_KTHREAD) != 0)
+		return fail(r, EXIT_NO_LIBRARY, "(%s) is a thread of the kernel", r->name);
+	if (state == 'Z')
+		return fail(r, EXIT_NO_PROCESS, "has ended and only waits for its parent");
+	return fail(r, EXIT_NO_PROCESS, "is about to end");
 }
 
 static int find_library(struct reader *r)
@@ -313,12 +343,10 @@ static int find_library(struct reader *r)
 	fclose(maps);
 	if (found)
 		return 0;
-	if (state_of(r->pid) == 'Z')
-		return fail(r, EXIT_NO_PROCESS, "has ended and only waits for its parent");
+	if (!any)
+		return without_memory(r);
 	if (has_ended(r))
 		return fail(r, EXIT_NO_PROCESS, "has ended meanwhile");
-	if (!any)
-		return fail(r, EXIT_NO_LIBRARY, "has no memory of its own (a kernel thread?)");
 	if (errno == EPERM || errno == EACCES)
 		return reader_why(r);
 	return fail(r, EXIT_NO_LIBRARY, "(%s) runs without the library", r->name);
@@ -367,12 +395,15 @@ static int resolve(struct reader *r)
 #define TYPE(type)                                                                             \
 	if (!reader_find(r, #type, &item))                                                     \
 		return lacks(r, #type);                                                        \
+	if (item.size == 0 || item.size > TYPE_BYTES_MAX)                                      \
+		return reader_garbled(r, "a structure " #type " of no size");                  \
 	r->at.sizeof_##type = item.size;
 #define FIELD(type, field)                                                                     \
 	if (!reader_find(r, #type "." #field, &item))                                          \
 		return lacks(r, #type "." #field);                                             \
 	r->at.type##_##field = (struct place){ (uint32_t)item.value, item.size };              \
-	if (item.value + item.size > r->at.sizeof_##type)                                      \
+	if (item.size == 0 || item.value > r->at.sizeof_##type ||                              \
+	    item.value + item.size > r->at.sizeof_##type)                                      \
 		return reader_garbled(r, #type "." #field " is outside of its structure");
 #define CONSTANT(name, value_)                                                                 \
 	if (!reader_find(r, #name, &item))                                                     \
@@ -384,6 +415,31 @@ static int resolve(struct reader *r)
 #undef FIELD
 #undef CONSTANT
 	return 0;
+}
+
+/* Sizes that the code here counts on, whatever the rows say. */
+static int check_layout(struct reader *r)
+{
+	const struct layout *at = &r->at;
+
+	if (at->page_shift != 12 || at->granule_shift != 16 || at->pageblock_shift != 21)
+		return fail(r, EXIT_OTHER_VERSION, "(%s) has pages or blocks of another size",
+			    r->name);
+	if (at->pageblock_free.size != 64 || at->pageblock_dirty.size != 64 ||
+	    at->pageblock_purging.size != 64 || at->heap_lock.size != at->sizeof_lock ||
+	    at->zone_lock.size != at->sizeof_lock || at->sizeof_lock > LOCK_BYTES_MAX)
+		return reader_garbled(r, "fields of another size than they can have");
+	return 0;
+}
+
+/* What the process says of itself goes to a terminal: nothing but letters. */
+static void make_printable(char *text, size_t nr_bytes)
+{
+	text[nr_bytes - 1] = '\0';
+	for (; *text != '\0'; text++) {
+		if ((unsigned char)*text < ' ' || (unsigned char)*text > '~')
+			*text = '?';
+	}
 }
 
 static int read_tables(struct reader *r)
@@ -406,7 +462,9 @@ static int read_tables(struct reader *r)
 			return reader_why(r);
 		r->nr_items += nr;
 	}
-	return resolve(r);
+	int status = resolve(r);
+
+	return status != 0 ? status : check_layout(r);
 }
 
 static int read_header(struct reader *r)
@@ -426,9 +484,15 @@ static int read_header(struct reader *r)
 		return reader_garbled(r, "a structure of the wrong size");
 	if (!reader_read(r, r->address, h, sizeof(*h)))
 		return reader_why(r);
-	h->release[sizeof(h->release) - 1] = '\0';
-	if (reader_object(r, "heaps", NULL) == 0)
+	make_printable(h->release, sizeof(h->release));
+	for (unsigned i = 0; i < INSPECT_OBJECTS_MAX; i++)
+		make_printable(h->objects[i].name, INSPECT_NAME_BYTES);
+	if (h->nr_objects == 0)
 		return fail(r, EXIT_NO_LIBRARY, "(%s) has not allocated anything yet", r->name);
+	if (h->nr_objects > INSPECT_OBJECTS_MAX || h->nr_tables > INSPECT_TABLES_MAX)
+		return reader_garbled(r, "more variables than there is room for");
+	if (reader_object(r, "heaps", NULL) == 0)
+		return lacks(r, "heaps");
 	return read_tables(r);
 }
 

@@ -16,6 +16,8 @@
 #include <string.h>
 #include <sys/types.h>
 
+#define LOCK_BYTES_MAX 64u /* a struct lock is smaller, or refused */
+
 /* Where a field is in its structure, in the library that is looked into. */
 struct place {
 	uint32_t offset;

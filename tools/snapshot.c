@@ -316,12 +316,10 @@ static int compare(struct reader *r, const struct snapshot *s, const char *copy)
 static int take_zone(struct walk *w, char *copy)
 {
 	for (unsigned round = 0; round < ROUNDS; round++) {
-		char first[64];
+		char first[LOCK_BYTES_MAX];
 		size_t lock_bytes = w->r->at.sizeof_lock;
 		int status;
 
-		if (lock_bytes > sizeof(first))
-			return reader_garbled(w->r, "a lock that is none");
 		w->one_moment = true;
 		status = read_zone(w, copy);
 		if (status != 0)
@@ -355,7 +353,7 @@ int snapshot_take(struct snapshot *s, struct reader *r, unsigned what)
 	status = take_zone(&w, copy);
 	s->exact = w.one_moment;
 	if (status == 0)
-		status = look_at_heaps(s, r);
+		status = look_at_heaps(s, r, (what & LOOK_CHAINS) != 0);
 	if (status == 0) {
 		add_up(s);
 		if (s->exact)

@@ -40,6 +40,8 @@ struct block_view {
 	uint16_t slab_pages;   /* pages in slabs */
 	uint16_t run_pages;    /* pages of page runs in use, those begun in other blocks too */
 	uint16_t nr_runs;      /* that begin here */
+	uint16_t nr_holes;     /* of slab_pages: given back, nothing in them is live */
+	uint64_t holes[BLOCK_WORDS];
 	uint32_t live_bytes;   /* in slabs, those in threads' caches included */
 	uint32_t nr_live;      /* objects, likewise */
 };
@@ -72,7 +74,7 @@ struct pcp_view {
 	X(contig_failed)
 
 struct snapshot {
-	bool exact; /* the zone is seen at one moment */
+	bool exact; /* the zone is seen at one moment, with LOOK_CHAINS the heaps at rest too */
 
 	struct block_view *blocks;
 	size_t nr_blocks;
@@ -104,7 +106,7 @@ struct snapshot {
 
 	/* In bytes, from the classes and blocks. */
 	uint64_t live, slabs, slabs_free, slabs_cached, large;
-	uint64_t nr_large; /* page runs; with LOOK_CLIENTS */
+	uint64_t nr_large, holes; /* page runs, pages of slabs given back; with LOOK_CLIENTS */
 
 	/* In bytes, from the system. */
 	uint64_t rss, resident, huge;
@@ -113,7 +115,8 @@ struct snapshot {
 
 enum {
 	LOOK_RESIDENT = 1, /* what is resident, by block */
-	LOOK_CLIENTS = 2   /* what is in each block: slabs and page runs */
+	LOOK_CLIENTS = 2,  /* what is in each block: slabs and page runs */
+	LOOK_CHAINS = 4    /* what is on its way between heaps at rest: else it looks live */
 };
 
 /* 0, or an exit status after a complaint. */

@@ -8,8 +8,7 @@ int view_begin(struct view *v, const struct verb *verb, int argc, char **argv, u
 		{ "json", no_argument, NULL, 'j' },
 		{ NULL, 0, NULL, 0 },
 	};
-	pid_t pid;
-	int c, status;
+	int c;
 
 	v->json = false;
 	while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
@@ -19,7 +18,15 @@ int view_begin(struct view *v, const struct verb *verb, int argc, char **argv, u
 	}
 	if (optind != argc - 1)
 		return usage(verb);
-	if (!reader_parse_pid(verb, argv[optind], &pid))
+	return view_open(v, verb, argv[optind], what);
+}
+
+int view_open(struct view *v, const struct verb *verb, const char *text, unsigned what)
+{
+	pid_t pid;
+	int status;
+
+	if (!reader_parse_pid(verb, text, &pid))
 		return EXIT_USAGE;
 	status = reader_open(&v->reader, verb, pid, false);
 	if (status != 0)

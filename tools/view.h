@@ -13,6 +13,8 @@ struct view {
 
 /* Reads the arguments and takes a snapshot; 0, or an exit status after a complaint. */
 int view_begin(struct view *v, const struct verb *verb, int argc, char **argv, unsigned what);
+/* The same of this process, for verbs that read their arguments themselves. */
+int view_open(struct view *v, const struct verb *verb, const char *pid, unsigned what);
 /* Gives everything back; the exit status. */
 int view_end(struct view *v);
 

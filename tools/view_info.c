@@ -72,7 +72,9 @@ static void memory_as_text(const struct snapshot *s)
 	snprintf(note, sizeof(note), "%s in page runs of their own",
 		 human_bytes(text, s->large));
 	row("live", s->live, note);
-	row("free in slabs", s->slabs_free, "");
+	snprintf(note, sizeof(note), "%s in pages given back",
+		 human_bytes(text, s->holes * PAGE_SIZE_BYTES));
+	row("free in slabs", s->slabs_free, note);
 	row("cached by threads: objects", s->slabs_cached, "");
 	row("                   pages", s->cached * PAGE_SIZE_BYTES, "");
 	snprintf(note, sizeof(note), "%s of these may be resident, %llu whole pageblocks",
@@ -128,9 +130,10 @@ static void info_as_text(const struct view *v)
 {
 	const struct snapshot *s = &v->s;
 
-	printf("%s (%d), pageblock %s, heaps of %zu threads and %zu idle%s\n\n", v->reader.name,
-	       (int)v->reader.pid, v->reader.header.release, s->nr_heaps - s->nr_ownerless,
-	       s->nr_ownerless, s->exact ? "" : "; seen while it was at work");
+	printf("%s (%d), pageblock %s, %zu heap%s, %zu of them without a thread%s\n\n",
+	       v->reader.name, (int)v->reader.pid, v->reader.header.release, s->nr_heaps,
+	       s->nr_heaps == 1 ? "" : "s", s->nr_ownerless,
+	       s->exact ? "" : "; seen while it was at work");
 	memory_as_text(s);
 	fragmentation_as_text(s);
 	classes_as_text(s);
@@ -152,6 +155,7 @@ static void info_as_json(const struct view *v)
 	json_number("nr_large", s->nr_large);
 	json_number("slab_bytes", s->slabs);
 	json_number("slab_free_bytes", s->slabs_free);
+	json_number("slab_hole_bytes", s->holes * PAGE_SIZE_BYTES);
 	json_number("object_cache_bytes", s->slabs_cached);
 	json_number("page_cache_bytes", s->cached * PAGE_SIZE_BYTES);
 	json_number("free_bytes", s->free * PAGE_SIZE_BYTES);
@@ -193,7 +197,7 @@ static void info_as_json(const struct view *v)
 int verb_info(const struct verb *verb, int argc, char **argv)
 {
 	struct view v;
-	int status = view_begin(&v, verb, argc, argv, LOOK_RESIDENT | LOOK_CLIENTS);
+	int status = view_begin(&v, verb, argc, argv, LOOK_RESIDENT | LOOK_CLIENTS | LOOK_CHAINS);
 
 	if (status != 0)
 		return status;

@@ -199,6 +199,19 @@ static void each_counter(const struct snapshot *s, void (*show)(const char *name
 	}
 }
 
+/* What other parts of the library count, by the names it gives them. */
+static void each_shown_counter(struct reader *r, void (*show)(const char *name, uint64_t n))
+{
+	for (size_t i = 0; i < INSPECT_OBJECTS_MAX; i++) {
+		const struct inspect_object *o = &r->header.objects[i];
+		uint64_t n;
+
+		if (strncmp(o->name, "vm.", 3) == 0 && o->size == sizeof(n) &&
+		    reader_read(r, o->address, &n, sizeof(n)))
+			show(o->name + 3, n);
+	}
+}
+
 static void text_counter(const char *name, uint64_t n)
 {
 	printf("%s %llu\n", name, (unsigned long long)n);
@@ -214,9 +227,11 @@ int verb_vmstat(const struct verb *verb, int argc, char **argv)
 	if (v.json) {
 		view_json_begin(&v);
 		each_counter(&v.s, json_number);
+		each_shown_counter(&v.reader, json_number);
 		json_end();
 	} else {
 		each_counter(&v.s, text_counter);
+		each_shown_counter(&v.reader, text_counter);
 	}
 	return view_end(&v);
 }
