@@ -28,7 +28,7 @@ def svg(width, height, parts, label):
 
 
 def ratio_ticks(low, high):
-    steps = [0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 1, 1.25, 1.5, 2, 3, 5, 10, 20, 50]
+    steps = [0.1, 0.2, 0.33, 0.5, 0.7, 1, 1.4, 2, 3, 5, 10, 20, 50]
     return [step for step in steps if low * 0.999 <= step <= high * 1.001]
 
 
@@ -36,7 +36,7 @@ def ratio_dots(rows, libraries, label, limits=(0.33, 10), subject="pageblock"):
     """Rows of (name, {library: (ratio, low, high, tooltip)}, failed libraries), one under
     another on one logarithmic scale; what is outside of it stands at its edge as an arrow."""
     left, width, line, top = 170, 860, 22, 30
-    right = width - 70
+    right = width - 84
     height = top + line * len(rows) + 34
     low, high = limits
 
@@ -112,8 +112,8 @@ def lines(curves, libraries, title, y_unit, x_ticks, x_of_value, y_log=False, si
     if not values:
         return ""
     if y_log:
-        low, high = 10 ** math.floor(math.log10(min(values))), 10 ** math.ceil(
-            math.log10(max(values)) + 1e-9)
+        low = max(1, 10 ** math.floor(math.log10(min(values))))
+        high = 10 ** math.ceil(math.log10(max(values)) + 1e-9)
         ticks = [10 ** k for k in range(round(math.log10(low)), round(math.log10(high)) + 1)]
     else:
         low, high = 0, max(values) * 1.05
