@@ -13,44 +13,71 @@ static COLD _Noreturn void fatal_in_chain(struct heap *h, enum diagnostic what,
 	diag_fatal(what, "free", o, nr_bytes, o);
 }
 
+/* Sets the object's bit in its slab, which is the heap's; settled() is still to come. */
+static void put_object(struct heap *h, struct slab *s, struct object *o)
+{
+	/* Written to after it was freed, or linked to by one that was. */
+	if (unlikely(o->key != arena_key()))
+		fatal_in_chain(h, DIAG_CORRUPT, o, 0);
+	if (unlikely(!slab_put(s, o)))
+		fatal_in_chain(h, DIAG_DOUBLE_FREE, o, class_info[s->cls].bytes);
+	h->classes[s->cls].nr_free++;
+}
+
+/* After objects have been put into a slab: it goes, or to the list it belongs on. */
+static void settled(struct heap *h, struct slab *s)
+{
+	if (slabs_is_spare(h, s))
+		slabs_release(h, s);
+	else
+		slabs_update(&h->classes[s->cls], s);
+}
+
 /* False when the object's slab belongs to another heap by now. */
 bool settle_object(struct heap *h, struct object *o)
 {
 	struct slab *s = slab_of(o);
 
-	/* Written to after it was freed, or linked to by one that was. */
-	if (unlikely(o->key != arena_key()))
-		fatal_in_chain(h, DIAG_CORRUPT, o, 0);
 	if (unlikely(slab_heap(s) != h))
 		return false;
-	if (unlikely(!slab_put(s, o)))
-		fatal_in_chain(h, DIAG_DOUBLE_FREE, o, class_info[s->cls].bytes);
-	h->classes[s->cls].nr_free++;
-	if (slabs_is_spare(h, s))
-		slabs_release(h, s);
-	else
-		slabs_update(&h->classes[s->cls], s);
+	put_object(h, s, o);
+	settled(h, s);
 	return true;
 }
 
-/* Settles a chain; returns the chain of those that belong elsewhere. */
+/*
+ * Settles a chain; returns the chain of those that belong elsewhere.  Neighbours in a chain
+ * often lie in one granule: the slab is looked up, and put where it belongs, once for them.
+ */
 struct object *settle_chain(struct heap *h, struct object *o)
 {
-	struct object *strays = NULL;
+	struct object *strays = NULL, *next;
+	struct slab *s = NULL; /* of the granule, when it is the heap's */
+	uintptr_t granule = 0;
 
-	while (o != NULL) {
-		/* A link that leads out of the spans: somebody wrote to a free object. */
-		if (unlikely(!zone_owns(o)))
-			fatal_in_chain(h, DIAG_CORRUPT, o, 0);
-
-		struct object *next = o->next;
-
-		if (!settle_object(h, o)) {
-			o->next = strays;
-			strays = o;
+	for (; o != NULL; o = next) {
+		if ((uintptr_t)o >> GRANULE_SHIFT != granule) {
+			if (s != NULL)
+				settled(h, s);
+			/* A link that leads out of the spans: somebody wrote to a free object.
+			 */
+			if (unlikely(!zone_owns(o)))
+				fatal_in_chain(h, DIAG_CORRUPT, o, 0);
+			granule = (uintptr_t)o >> GRANULE_SHIFT;
+			s = slab_of(o);
+			if (unlikely(slab_heap(s) != h))
+				s = NULL;
 		}
-		o = next;
+		next = o->next;
+		if (likely(s != NULL)) {
+			put_object(h, s, o);
+			continue;
+		}
+		o->next = strays;
+		strays = o;
 	}
+	if (s != NULL)
+		settled(h, s);
 	return strays;
 }
 
