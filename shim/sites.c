@@ -66,23 +66,39 @@ struct place {
 
 _Atomic uint8_t sites_place[SITES_KEYS];
 
-static struct lock sites_lock;
 static bool on; /* written before there are threads */
 static size_t from_bytes;
-static struct site sets[NR_SETS][NR_WAYS];
 static struct wrapper wrappers[NR_WRAPPERS];
-static struct place places[NR_PLACES];
-static struct {
-	uint64_t clock, next_look, window;
+
+/* Under its lock. */
+static struct sites {
+	struct lock lock;
+	struct site table[NR_SETS * NR_WAYS]; /* a set is NR_WAYS in a row */
+	struct place places[NR_PLACES];
+	uint64_t clock;     /* bytes refilled since the start: the allocation clock */
+	uint64_t next_look; /* on the clock */
+	uint64_t window;    /* what the sites' nr_bytes are a part of */
 	uint64_t nr_collisions, nr_replaced;
-	uint32_t nr_merges, nr_splits;
 	uint64_t apart_bytes; /* what keeping apart costs, as estimated */
-} all;
+	uint32_t nr_merges, nr_splits;
+} sites;
+
+static const struct inspect_item items[] = {
+#define TYPE INSPECT_ITEM_TYPE
+#define FIELD INSPECT_ITEM_FIELD
+#define CONSTANT INSPECT_ITEM_CONSTANT
+#include "shim/sites_inspect.def"
+#undef TYPE
+#undef FIELD
+#undef CONSTANT
+};
 
 void sites_init(size_t from)
 {
 	from_bytes = from;
-	all.next_look = LOOK_BYTES_MIN;
+	sites.next_look = LOOK_BYTES_MIN;
+	inspect_describe(items, sizeof(items) / sizeof(items[0]));
+	inspect_show("sites", &sites, sizeof(sites));
 	on = true;
 }
 
@@ -189,7 +205,7 @@ static bool wrapper_add(uintptr_t site, int up)
 
 static struct site *set_of(uintptr_t site)
 {
-	return sets[(site * 0x9E3779B97F4A7C15u) >> 58];
+	return &sites.table[((site * 0x9E3779B97F4A7C15u) >> 58) * NR_WAYS];
 }
 
 /* The site's entry, which takes the place of the set's smallest when it is new. */
@@ -204,16 +220,16 @@ static struct site *site_entry(uintptr_t site)
 			least = &set[i];
 	}
 	if (least->site != 0) {
-		all.nr_replaced++;
+		sites.nr_replaced++;
 		if (least->place != PLACE_ANY) {
-			places[least->place].nr_sites--;
+			sites.places[least->place].nr_sites--;
 			set_key(least->site, PLACE_ANY);
 		}
 	}
 	*least = (struct site){ .site = site, .nr_bytes = least->nr_bytes,
 				.error = least->nr_bytes, .up = -1 };
 	if (key_place(site) != PLACE_ANY)
-		all.nr_collisions++;
+		sites.nr_collisions++;
 	return least;
 }
 
@@ -226,10 +242,10 @@ static unsigned nr_classes(const struct site *s)
 static void site_move(struct site *s, unsigned place)
 {
 	if (s->place != PLACE_ANY)
-		places[s->place].nr_sites--;
+		sites.places[s->place].nr_sites--;
 	s->place = (uint8_t)place;
 	if (place != PLACE_ANY)
-		places[place].nr_sites++;
+		sites.places[place].nr_sites++;
 	set_key(s->site, place);
 }
 
@@ -239,7 +255,7 @@ static void site_move(struct site *s, unsigned place)
 static void measure(uint64_t live[NR_PLACES])
 {
 	memset(live, 0, NR_PLACES * sizeof(live[0]));
-	all.apart_bytes = 0;
+	sites.apart_bytes = 0;
 	for (struct heap *h = heap_first(); h != NULL; h = h->next_all) {
 		if (h->nr_slabs == 0)
 			continue;
@@ -251,7 +267,7 @@ static void measure(uint64_t live[NR_PLACES])
 			live[h->place] +=
 				(nr * ci->nr_objects - h->classes[cls].nr_free) * ci->bytes;
 			if (h->place != PLACE_ANY && nr != 0)
-				all.apart_bytes += APART_BYTES;
+				sites.apart_bytes += APART_BYTES;
 		}
 		lock_release(&h->lock, LOCK_HEAP);
 	}
@@ -287,7 +303,7 @@ static void learn(struct place *p, uint64_t live)
 static unsigned free_place(void)
 {
 	for (unsigned place = 1; place < PLACE_WRAPPED; place++) {
-		if (!places[place].given)
+		if (!sites.places[place].given)
 			return place;
 	}
 	return PLACE_ANY;
@@ -301,9 +317,9 @@ static unsigned merge(void)
 	for (unsigned want = SITES_SHORT; want <= SITES_LONG; want++) {
 		least[0] = least[1] = PLACE_ANY;
 		for (unsigned i = 1; i < PLACE_WRAPPED; i++) {
-			if (!places[i].given || lifetime_of(&places[i]) != want)
+			if (!sites.places[i].given || lifetime_of(&sites.places[i]) != want)
 				continue;
-			if (least[0] == PLACE_ANY || places[i].live_then < places[least[0]].live_then) {
+			if (least[0] == PLACE_ANY || sites.places[i].live_then < sites.places[least[0]].live_then) {
 				least[1] = least[0];
 				least[0] = i;
 			} else if (least[1] == PLACE_ANY) {
@@ -316,13 +332,13 @@ static unsigned merge(void)
 	if (least[1] == PLACE_ANY)
 		return PLACE_ANY;
 	for (unsigned i = 0; i < NR_SETS * NR_WAYS; i++) {
-		struct site *s = &sets[i / NR_WAYS][i % NR_WAYS];
+		struct site *s = &sites.table[i];
 
 		if (s->site != 0 && s->place == least[0])
 			site_move(s, least[1]);
 	}
-	all.nr_merges++;
-	places[least[0]] = (struct place){ .given = false };
+	sites.nr_merges++;
+	sites.places[least[0]] = (struct place){ .given = false };
 	return least[0];
 }
 
@@ -330,8 +346,8 @@ static unsigned merge(void)
 static void reclaim_places(void)
 {
 	for (unsigned i = 1; i < PLACE_WRAPPED; i++) {
-		if (places[i].given && places[i].nr_sites == 0)
-			places[i] = (struct place){ .given = false };
+		if (sites.places[i].given && sites.places[i].nr_sites == 0)
+			sites.places[i] = (struct place){ .given = false };
 	}
 }
 
@@ -340,15 +356,15 @@ static bool give_place(struct site *s, uint64_t used, uint32_t nr_threads)
 	uint64_t cost = nr_classes(s) * APART_BYTES * nr_threads;
 	unsigned place;
 
-	if (all.apart_bytes + cost > used / APART_FRACTION)
+	if (sites.apart_bytes + cost > used / APART_FRACTION)
 		return false;
 	place = free_place();
 	if (place == PLACE_ANY)
 		place = merge();
 	if (place == PLACE_ANY)
 		return false;
-	places[place] = (struct place){ .given = true };
-	all.apart_bytes += cost;
+	sites.places[place] = (struct place){ .given = true };
+	sites.apart_bytes += cost;
 	site_move(s, place);
 	return true;
 }
@@ -396,19 +412,19 @@ static void split(uint64_t used, uint32_t nr_threads)
 	for (unsigned i = 1; i < PLACE_WRAPPED; i++) {
 		struct site *largest = NULL;
 
-		if (places[i].nr_sites < 2 || places[i].nr_looks < 2 * LOOKS_TO_JUDGE ||
-		    lifetime_of(&places[i]) != SITES_UNKNOWN || free_place() == PLACE_ANY)
+		if (sites.places[i].nr_sites < 2 || sites.places[i].nr_looks < 2 * LOOKS_TO_JUDGE ||
+		    lifetime_of(&sites.places[i]) != SITES_UNKNOWN || free_place() == PLACE_ANY)
 			continue;
 		for (unsigned k = 0; k < NR_SETS * NR_WAYS; k++) {
-			struct site *s = &sets[k / NR_WAYS][k % NR_WAYS];
+			struct site *s = &sites.table[k];
 
 			if (s->site != 0 && s->place == i &&
 			    (largest == NULL || s->nr_bytes > largest->nr_bytes))
 				largest = s;
 		}
 		if (largest != NULL && give_place(largest, used, nr_threads))
-			all.nr_splits++;
-		places[i].nr_looks = 0;
+			sites.nr_splits++;
+		sites.places[i].nr_looks = 0;
 	}
 }
 
@@ -416,7 +432,7 @@ static void split(uint64_t used, uint32_t nr_threads)
 static bool is_heavy(const struct site *s)
 {
 	return s->site != 0 && !s->is_wrapper &&
-	       s->nr_bytes - s->error >= all.window / SHARE_FRACTION;
+	       s->nr_bytes - s->error >= sites.window / SHARE_FRACTION;
 }
 
 /*
@@ -428,14 +444,14 @@ static void give_places(uint64_t used, uint32_t nr_threads)
 	struct site *heaviest = NULL;
 
 	for (unsigned i = 0; i < NR_SETS * NR_WAYS; i++) {
-		struct site *s = &sets[i / NR_WAYS][i % NR_WAYS];
+		struct site *s = &sites.table[i];
 
 		if (is_heavy(s) && (heaviest == NULL || s->nr_bytes > heaviest->nr_bytes))
 			heaviest = s;
 	}
 	for (unsigned i = 0; heaviest != NULL && i <= NR_SETS * NR_WAYS; i++) {
 		struct site *s = i == NR_SETS * NR_WAYS ? heaviest
-							: &sets[i / NR_WAYS][i % NR_WAYS];
+							: &sites.table[i];
 
 		if (s->place != PLACE_ANY || !is_heavy(s) || may_be_wrapper(s) ||
 		    (s == heaviest && i < NR_SETS * NR_WAYS))
@@ -452,9 +468,9 @@ static void look(void)
 	measure(live);
 	for (unsigned i = 0; i < NR_PLACES; i++) {
 		used += live[i];
-		learn(&places[i], live[i]);
+		learn(&sites.places[i], live[i]);
 	}
-	all.next_look = all.clock + (used / LOOK_FRACTION > LOOK_BYTES_MIN
+	sites.next_look = sites.clock + (used / LOOK_FRACTION > LOOK_BYTES_MIN
 					     ? used / LOOK_FRACTION
 					     : LOOK_BYTES_MIN);
 	if (used < from_bytes)
@@ -462,14 +478,14 @@ static void look(void)
 	reclaim_places();
 	give_places(used, nr_threads);
 	split(used, nr_threads);
-	if (all.window < used)
+	if (sites.window < used)
 		return;
 	/* What was long ago counts half. */
 	for (unsigned i = 0; i < NR_SETS * NR_WAYS; i++) {
-		sets[i / NR_WAYS][i % NR_WAYS].nr_bytes /= 2;
-		sets[i / NR_WAYS][i % NR_WAYS].error /= 2;
+		sites.table[i].nr_bytes /= 2;
+		sites.table[i].error /= 2;
 	}
-	all.window /= 2;
+	sites.window /= 2;
 }
 
 COLD void sites_note(const struct sites_caller *caller, unsigned cls, size_t nr_bytes)
@@ -477,18 +493,18 @@ COLD void sites_note(const struct sites_caller *caller, unsigned cls, size_t nr_
 	struct site *s;
 
 	/* Somebody else is at it: one refill of many is not missed. */
-	if (!lock_try(&sites_lock, LOCK_SITES))
+	if (!lock_try(&sites.lock, LOCK_SITES))
 		return;
 	s = site_entry(caller->site);
 	s->nr_bytes += nr_bytes;
 	s->classes[cls / 64] |= (uint64_t)1 << cls % 64;
 	watch_callers(s, caller);
-	places[s->place].allocated += nr_bytes;
-	all.clock += nr_bytes;
-	all.window += nr_bytes;
-	if (unlikely(all.clock >= all.next_look))
+	sites.places[s->place].allocated += nr_bytes;
+	sites.clock += nr_bytes;
+	sites.window += nr_bytes;
+	if (unlikely(sites.clock >= sites.next_look))
 		look();
-	lock_release(&sites_lock, LOCK_SITES);
+	lock_release(&sites.lock, LOCK_SITES);
 }
 
 /* --- allocation ----------------------------------------------------------------------------- */
@@ -511,43 +527,43 @@ void *sites_malloc(size_t size, struct sites_caller caller)
 void sites_stats_read(struct sites_stats *out)
 {
 	memset(out, 0, sizeof(*out));
-	lock_acquire(&sites_lock, LOCK_SITES);
-	out->clock_bytes = all.clock;
-	out->nr_collisions = all.nr_collisions;
-	out->nr_replaced = all.nr_replaced;
-	out->nr_merges = all.nr_merges;
-	out->nr_splits = all.nr_splits;
+	lock_acquire(&sites.lock, LOCK_SITES);
+	out->clock_bytes = sites.clock;
+	out->nr_collisions = sites.nr_collisions;
+	out->nr_replaced = sites.nr_replaced;
+	out->nr_merges = sites.nr_merges;
+	out->nr_splits = sites.nr_splits;
 	for (unsigned i = 0; i < NR_SETS * NR_WAYS; i++) {
-		const struct site *s = &sets[i / NR_WAYS][i % NR_WAYS];
+		const struct site *s = &sites.table[i];
 
 		out->nr_sites += s->site != 0;
 		out->nr_wrappers += s->is_wrapper;
 	}
 	for (unsigned i = 0; i < NR_PLACES; i++) {
-		out->nr_places += places[i].given;
+		out->nr_places += sites.places[i].given;
 		out->place[i] = (struct sites_place_view){
-			.allocated_bytes = places[i].allocated,
-			.live_bytes = places[i].live_then,
-			.nr_sites = places[i].nr_sites,
-			.survival_percent = places[i].survival,
-			.nr_looks = places[i].nr_looks,
-			.lifetime = lifetime_of(&places[i]),
+			.allocated_bytes = sites.places[i].allocated,
+			.live_bytes = sites.places[i].live_then,
+			.nr_sites = sites.places[i].nr_sites,
+			.survival_percent = sites.places[i].survival,
+			.nr_looks = sites.places[i].nr_looks,
+			.lifetime = lifetime_of(&sites.places[i]),
 		};
 	}
-	lock_release(&sites_lock, LOCK_SITES);
+	lock_release(&sites.lock, LOCK_SITES);
 }
 
 void sites_fork_prepare(void)
 {
-	lock_acquire(&sites_lock, LOCK_SITES);
+	lock_acquire(&sites.lock, LOCK_SITES);
 }
 
 void sites_fork_parent(void)
 {
-	lock_release(&sites_lock, LOCK_SITES);
+	lock_release(&sites.lock, LOCK_SITES);
 }
 
 void sites_fork_child(void)
 {
-	lock_reset(&sites_lock);
+	lock_reset(&sites.lock);
 }

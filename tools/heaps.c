@@ -233,6 +233,9 @@ static bool follow_all(struct heap_walk *w)
 /* nr_cached and nr_free are cut to what there can be later, by settle_classes(). */
 static void add_heap(struct snapshot *s, struct reader *r, const char *heap)
 {
+	struct place_view *place =
+		&s->places[get(heap, r->at.heap_place) % HEAP_PLACES_MAX];
+
 	for (unsigned cls = 0; cls < s->nr_classes; cls++) {
 		const char *hc =
 			heap + r->at.heap_classes.offset + cls * r->at.sizeof_heap_class;
@@ -241,8 +244,14 @@ static void add_heap(struct snapshot *s, struct reader *r, const char *heap)
 		int64_t length = (int64_t)get(bin, r->at.bin_max) -
 				 (int32_t)get(bin, r->at.bin_room);
 
-		c->nr_slabs += get(hc, r->at.heap_class_nr_slabs);
-		c->nr_free += get(hc, r->at.heap_class_nr_free);
+		uint64_t nr_slabs = get(hc, r->at.heap_class_nr_slabs);
+		uint64_t nr_free = get(hc, r->at.heap_class_nr_free);
+
+		c->nr_slabs += nr_slabs;
+		c->nr_free += nr_free;
+		place->slabs += nr_slabs * c->slab_bytes;
+		if (nr_free < nr_slabs * c->nr_objects)
+			place->live += (nr_slabs * c->nr_objects - nr_free) * c->bytes;
 		c->nr_cached += get(hc, r->at.heap_class_nr_inbox);
 		if (get(bin, r->at.bin_head) != 0 && length > 0)
 			c->nr_cached += (uint64_t)length;

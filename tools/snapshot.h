@@ -57,6 +57,12 @@ struct class_view {
 	uint64_t nr_cached; /* in threads' caches or on their way home */
 };
 
+/* What the heaps of one place of the shim hold, in bytes. */
+#define HEAP_PLACES_MAX 64u
+struct place_view {
+	uint64_t slabs, live; /* those in threads' caches included */
+};
+
 struct pcp_view {
 	uint64_t nr_pages, high, refills;
 };
@@ -103,6 +109,7 @@ struct snapshot {
 	struct class_view *classes;
 	size_t nr_classes;
 	size_t nr_heaps, nr_ownerless;
+	struct place_view places[HEAP_PLACES_MAX];
 
 	/* In bytes, from the classes and blocks. */
 	uint64_t live, slabs, slabs_free, slabs_cached, large;
