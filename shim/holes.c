@@ -21,6 +21,7 @@
 
 #include "shim/shim.h"
 #include "shim/slabs.h"
+#include "shim/sparse.h"
 
 #include <stdatomic.h>
 
@@ -159,21 +160,46 @@ static unsigned find_holes(struct heap *h, struct slab *s, bool take)
 	return nr_pages;
 }
 
-/* The pages of a slab that are holes, if it is cold; adds those already purged to *nr_purged. */
-static unsigned look_at(struct slab *s, bool any_age, unsigned *nr_purged)
+/* What a look at the slabs of a block has found. */
+struct look {
+	unsigned nr_holes[PAGEBLOCK_GRANULES]; /* pages, of the cold slab that begins there */
+	unsigned nr_pages;                     /* holes, and pages purged already */
+	size_t slab_bytes, live_bytes;
+};
+
+static void look_at(struct slab *s, bool any_age, unsigned *nr_holes, struct look *look)
 {
 	struct heap *h = slab_heap(s);
-	unsigned nr_pages = 0;
+	const struct class_info *ci;
 
+	*nr_holes = 0;
 	if (h == NULL)
-		return 0;
+		return;
 	lock_acquire(&h->lock, LOCK_HEAP);
-	if (slab_heap(s) == h && is_cold(h, s, any_age)) {
-		nr_pages = find_holes(h, s, false);
-		*nr_purged += count_purged(s);
+	if (slab_heap(s) == h) {
+		ci = &class_info[s->cls];
+		look->slab_bytes += ci->nr_granules * GRANULE_BYTES;
+		look->live_bytes += (size_t)(s->nr_objects - s->nr_free) * ci->bytes;
+		if (is_cold(h, s, any_age)) {
+			*nr_holes = find_holes(h, s, false);
+			look->nr_pages += *nr_holes + count_purged(s);
+		}
 	}
 	lock_release(&h->lock, LOCK_HEAP);
-	return nr_pages;
+}
+
+static void drain(struct slab *s)
+{
+	struct heap *h = slab_heap(s);
+
+	if (h == NULL)
+		return;
+	lock_acquire(&h->lock, LOCK_HEAP);
+	/* What nobody owns is there to be adopted. */
+	if (slab_heap(s) == h && s->list != NO_LIST && !h->ownerless &&
+	    (slab_flags(s) & SLAB_SETTLES) == 0)
+		slabs_start_emptying(h, s);
+	lock_release(&h->lock, LOCK_HEAP);
 }
 
 static void take_holes(struct slab *s)
@@ -192,16 +218,17 @@ static void take_holes(struct slab *s)
 static size_t purge_block(char *block, bool any_age)
 {
 	struct block_client *client = block_client(block);
-	unsigned nr_holes[PAGEBLOCK_GRANULES];
-	unsigned nr_pages = 0;
+	struct look look = { .nr_pages = 0 };
 	size_t nr_flushed = 0;
 
-	for (unsigned g = 0; g < PAGEBLOCK_GRANULES; g++) {
-		nr_holes[g] = look_at(&client->slabs[g], any_age, &nr_pages);
-		nr_pages += nr_holes[g];
+	for (unsigned g = 0; g < PAGEBLOCK_GRANULES; g++)
+		look_at(&client->slabs[g], any_age, &look.nr_holes[g], &look);
+	if (!any_age && sparse_count(look.slab_bytes, look.live_bytes)) {
+		for (unsigned g = 0; g < PAGEBLOCK_GRANULES; g++)
+			drain(&client->slabs[g]);
 	}
 	for (unsigned g = 0; g < PAGEBLOCK_GRANULES; g++) {
-		if (nr_holes[g] == 0 || (nr_pages < HOLES_PAY && !any_age))
+		if (look.nr_holes[g] == 0 || (look.nr_pages < HOLES_PAY && !any_age))
 			continue;
 		if (state.nr_holes + HOLES_IN_SLAB_MAX > BATCH_HOLES)
 			nr_flushed += flush();
@@ -257,6 +284,8 @@ static uint64_t holes_run(uint64_t now_ns)
 	}
 	(void)slice_locked(&state.at, false);
 	ends = state.at == NULL;
+	if (ends)
+		sparse_pass_ends();
 	again = ends && state.changed;
 	lock_release(&state.lock, LOCK_HOLES);
 	if (!ends)
@@ -278,6 +307,8 @@ size_t holes_purge_all(void)
 	size_t nr_pages = 0;
 	char *at = NULL;
 
+	if (os_page_bytes() != PAGE_BYTES)
+		return 0;
 	do {
 		lock_acquire(&state.lock, LOCK_HOLES);
 		nr_pages += slice_locked(&at, true);
@@ -295,7 +326,11 @@ void holes_set_decay(uint64_t ns)
 void holes_init(uint64_t ns)
 {
 	holes_set_decay(ns);
-	work_add(&holes_work);
+	/* Where the system's pages are larger than ours there are few holes, and none is tried. */
+	if (os_page_bytes() == PAGE_BYTES)
+		work_add(&holes_work);
+	else
+		atomic_store_explicit(&holes_armed, true, memory_order_relaxed);
 }
 
 /* --- fork ---------------------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
 #include "shim/slabs.h"
 #include "tests/shim/support.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -503,6 +504,63 @@ Test(holes, dense_blocks_stay_whole, .timeout = TIME_BOUND_S)
 	(void)shim_trim();
 	EXPECT(nr_resident(s->start, GRANULE_BYTES) < before, "a trim takes them");
 	finish();
+}
+
+/* --- sparse blocks ----------------------------------------------------------------------------- */
+
+/* Random blocks die and others are born, as many; how many slabs are left. */
+static uint64_t turn_over(struct rng *rng, unsigned nr_ops, bool passes)
+{
+	static const size_t size = 500;
+	uint64_t now_ns = os_now_ns();
+
+	fill(size);
+	for (unsigned i = 0; i < NR_BLOCKS; i++) {
+		if (rng_below(rng, 10) != 0) {
+			block_free(&blocks[i]);
+			block_forget(&blocks[i]);
+		}
+	}
+	heap_drain_all();
+	for (unsigned op = 0; op < nr_ops; op++) {
+		unsigned i = (unsigned)rng_below(rng, NR_BLOCKS);
+		unsigned k = (unsigned)rng_below(rng, NR_BLOCKS);
+
+		while (blocks[i].p == NULL)
+			i = (i + 1) % NR_BLOCKS;
+		while (blocks[k].p != NULL)
+			k = (k + 1) % NR_BLOCKS;
+		block_free(&blocks[i]);
+		block_forget(&blocks[i]);
+		blocks[k] = (struct block){ .p = shim_malloc(size), .size = size };
+		block_fill(&blocks[k], size, k);
+		if (op % 500 != 0)
+			continue;
+		/* What it caches would be handed out again for ever. */
+		heap_flush();
+		if (passes)
+			(void)run_until(&now_ns, now_ns + S);
+	}
+	(void)shim_trim();
+	return stats_now().slab_bytes;
+}
+
+/* More of memory empties, and none is needed in addition. */
+Test(holes, sparse_blocks_drain, .timeout = TIME_BOUND_S)
+{
+	uint64_t nr_ops = nr_ops_of(24000);
+	struct rng rng = { seed_begin("holes/sparse_blocks_drain", nr_ops) }, again = rng;
+	uint64_t with, without;
+
+	test_config.decay_ns = S;
+	with = turn_over(&rng, (unsigned)nr_ops, true);
+	finish();
+	without = turn_over(&again, (unsigned)nr_ops, false);
+	finish();
+	EXPECT(with < without * 9 / 10, "%llu bytes of slabs with, %llu without",
+	       (unsigned long long)with, (unsigned long long)without);
+	fprintf(stderr, "sparse: %llu KiB of slabs with draining, %llu without\n",
+		(unsigned long long)with >> 10, (unsigned long long)without >> 10);
 }
 
 /* --- all at once -------------------------------------------------------------------------------- */
