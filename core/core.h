@@ -143,8 +143,8 @@ int os_commit(void *addr, size_t bytes) MUST_CHECK;
 int os_commit_small(void *addr, size_t bytes) MUST_CHECK;
 /* Undoes a commit: contents dropped, no access, no accounting. */
 void os_uncommit(void *addr, size_t bytes);
-/* Advice: whether huge pages should back this part.  Failure is ignored. */
-void os_hugepage(void *addr, size_t bytes, bool on);
+/* Advice: whether huge pages should back this part.  False: the system does not take it. */
+bool os_hugepage(void *addr, size_t bytes, bool on);
 /* Drops the contents (MADV_DONTNEED): reads as zero from now on; 0 or -errno. */
 int os_purge(void *addr, size_t bytes) MUST_CHECK;
 /* A part of memory, and whether it was given back: 0 or -errno. */
@@ -244,6 +244,12 @@ struct core_config {
 	void (*pressed)(void);
 	/* From how many committed bytes on new chunks ask for huge pages; SIZE_MAX: never. */
 	size_t thp_from_bytes;
+	/* How much of what is handed out may be resident beside it because of huge pages. */
+	unsigned thp_extra_percent;
+	/* Wholly free memory that the background thread keeps resident. */
+	size_t ready_bytes;
+	/* A fork child gives what it frees back at once, as much as it has inherited. */
+	bool fork_child_purges;
 };
 
 /* 0 or -errno.  Once, single-threaded, before anything else. */

@@ -100,15 +100,24 @@ struct pageblock *index_emptiest(unsigned group, unsigned order)
 	return index_lists[(row + group) << INDEX_SHIFT | log2_floor(any)];
 }
 
+static struct pageblock *first_whole(enum migratetype mt, unsigned state)
+{
+	return index_lists[index_list(mt, PAGEBLOCK_ORDER, state)];
+}
+
 struct pageblock *index_whole(enum migratetype mt, bool dirty)
 {
-	return index_lists[index_list(mt, PAGEBLOCK_ORDER,
-				      dirty ? INDEX_IDLE_DIRTY : INDEX_IDLE_CLEAN)];
+	struct pageblock *block;
+
+	if (!dirty)
+		return first_whole(mt, INDEX_IDLE_CLEAN);
+	block = first_whole(mt, INDEX_IDLE_DIRTY);
+	return block != NULL ? block : first_whole(mt, INDEX_READY);
 }
 
 struct pageblock *index_oldest_idle(enum migratetype mt)
 {
-	struct pageblock *newest = index_whole(mt, true);
+	struct pageblock *newest = first_whole(mt, INDEX_IDLE_DIRTY);
 
 	return newest == NULL ? NULL : newest->prev;
 }

@@ -13,10 +13,12 @@
 #define INDEX_ORDERS (PAGEBLOCK_ORDER + 1)
 /*
  * Fullness is nr_free >> 5.  Wholly free blocks are all alike, so theirs says whether
- * they are resident: dirty ones come first, in the order in which they became idle.
+ * they are resident: dirty ones come first, in the order in which they became idle, then
+ * those that are kept ready.
  */
 #define INDEX_IDLE_DIRTY 15u
-#define INDEX_IDLE_CLEAN 16u
+#define INDEX_READY 16u
+#define INDEX_IDLE_CLEAN 17u
 
 /* Groups: the types, then the kinds from 1 on. */
 #define NR_GROUPS (NR_MIGRATETYPES + NR_KINDS - 1)
@@ -27,13 +29,14 @@ static inline unsigned index_group(enum migratetype mt, unsigned kind)
 }
 
 /*
- * A list's number:  order * NR_GROUPS + group | fullness, 0 to 16
+ * A list's number:  order * NR_GROUPS + group | fullness, 0 to 17
  *                   15                       5 4                 0
  */
 #define INDEX_SHIFT 5u
 #define INDEX_ROWS (INDEX_ORDERS * NR_GROUPS)
 #define NR_INDEX_LISTS (INDEX_ROWS << INDEX_SHIFT)
 
+STATIC_ASSERT(INDEX_READY == PAGEBLOCK_PAGES >> 5, "index_list_of() counts on it");
 STATIC_ASSERT(NR_INDEX_LISTS < INDEX_NONE, "a list's number fits 16 bits");
 
 /* All under the zone lock. */
@@ -56,9 +59,11 @@ static inline unsigned index_list_of(const struct pageblock *block)
 
 	if (unlikely(block->order == ORDER_NONE || pageblock_isolated(block)))
 		return INDEX_NONE;
-	if (unlikely(fullness == INDEX_IDLE_CLEAN)) {
+	if (unlikely(fullness == PAGEBLOCK_PAGES >> 5)) {
 		kind = 0;
-		if (block->nr_dirty != 0)
+		if (block->nr_dirty == 0)
+			fullness = INDEX_IDLE_CLEAN;
+		else if ((block->apart & APART_READY) == 0)
 			fullness = INDEX_IDLE_DIRTY;
 	}
 	return index_list(index_group(pageblock_type(block), kind), block->order, fullness);
@@ -99,7 +104,8 @@ static inline struct pageblock *index_fullest(unsigned group, unsigned order)
 
 /* The emptiest block of the group that has a free run of the order; NULL: none. */
 struct pageblock *index_emptiest(unsigned group, unsigned order);
-/* A wholly free block of the type, the last to become idle; NULL: none. */
+/* A wholly free block of the type, resident or not: the last to become idle, one that is
+ * kept ready; NULL: none. */
 struct pageblock *index_whole(enum migratetype mt, bool dirty);
 /* The wholly free dirty block of the type that is idle longest; NULL: none. */
 struct pageblock *index_oldest_idle(enum migratetype mt);

@@ -183,7 +183,7 @@ int os_commit(void *addr, size_t bytes)
 int os_commit_small(void *addr, size_t bytes)
 {
 	widen(&addr, &bytes);
-	os_hugepage(addr, bytes, false);
+	(void)os_hugepage(addr, bytes, false);
 	return os_commit(addr, bytes);
 }
 
@@ -197,12 +197,13 @@ void os_uncommit(void *addr, size_t bytes)
 	errno = saved;
 }
 
-void os_hugepage(void *addr, size_t bytes, bool on)
+bool os_hugepage(void *addr, size_t bytes, bool on)
 {
 	int saved = errno;
+	bool done = madvise(addr, bytes, on ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) == 0;
 
-	(void)madvise(addr, bytes, on ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	errno = saved;
+	return done;
 }
 
 /* What lies wholly in a range, in whole pages of the system; false: nothing does. */

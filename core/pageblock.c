@@ -293,7 +293,8 @@ void pageblock_purge_end(struct pageblock *block, const uint64_t *done)
 			block->dirty[i] &= ~(done[i] & back);
 		block->free[i] |= back;
 		block->purging[i] = 0;
-		block->nr_dirty += word_count(block->dirty[i] & back);
+		block->nr_dirty = (uint16_t)(block->nr_dirty +
+					     word_count(block->dirty[i] & back));
 		pageblock_update_word(block, i);
 	}
 	block->nr_free += block->nr_purging;

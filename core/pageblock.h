@@ -40,8 +40,10 @@ struct pageblock {
 	pfn_t pfn;              /* of its first page */
 	uint64_t idle_since_ns; /* valid while wholly free and dirty */
 	uint32_t nr_free;       /* bits set in free */
-	uint32_t nr_dirty;      /* bits set in free and in dirty */
+	uint16_t nr_dirty;      /* bits set in free and in dirty */
 	uint16_t nr_purging;    /* bits set in purging */
+	uint8_t thp;            /* enum thp: what the system is told about huge pages */
+	uint8_t unused;
 	uint8_t nr_seen;        /* half of nr_free, when waste.c looked last */
 	uint8_t kind;           /* while partly used and UNMOVABLE; 0: none */
 	uint16_t list;          /* index list it is on, or INDEX_NONE */
@@ -58,6 +60,11 @@ struct pageblock {
 #define APART_COUNTED 1u
 /* Given back by MADV_FREE: what is clean need not be zero. */
 #define APART_LAZY 2u
+/* Wholly free, resident, and kept so for those who cannot wait: ready.c. */
+#define APART_READY 4u
+
+/* THP_COLLAPSED: nothing, but its pages were made one. */
+enum thp { THP_NONE, THP_HUGE, THP_SMALL, THP_COLLAPSED };
 
 STATIC_ASSERT(sizeof(struct pageblock) == BLOCK_META_BYTES, "sixteen to a page, indexed by a shift");
 STATIC_ASSERT(PAGEBLOCK_WORDS == 8, "orders has a byte for each word");
@@ -292,7 +299,7 @@ static inline unsigned pageblock_take(struct pageblock *block, unsigned from, un
 	else
 		nr_dirty = pageblock_take_words(block, from, n);
 	block->nr_free -= n;
-	block->nr_dirty -= nr_dirty;
+	block->nr_dirty = (uint16_t)(block->nr_dirty - nr_dirty);
 	block->order = (uint8_t)pageblock_largest_order(block);
 	return nr_dirty;
 }
@@ -313,7 +320,7 @@ static inline unsigned pageblock_put(struct pageblock *block, unsigned from, uns
 	else
 		nr_dirty = pageblock_put_words(block, from, n, clean);
 	block->nr_free += n;
-	block->nr_dirty += nr_dirty;
+	block->nr_dirty = (uint16_t)(block->nr_dirty + nr_dirty);
 	block->order = (uint8_t)pageblock_largest_order(block);
 	return nr_dirty;
 }

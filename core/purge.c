@@ -26,7 +26,8 @@
 
 static uint64_t due_ns(const struct pageblock *block)
 {
-	uint64_t decay = zone.config.decay_ns;
+	/* In a fork child: what it has of its parent is copied when that writes to it. */
+	uint64_t decay = zone.inherited_blocks > 0 ? 0 : zone.config.decay_ns;
 
 	return decay > UINT64_MAX - block->idle_since_ns ? UINT64_MAX
 							 : block->idle_since_ns + decay;
@@ -51,7 +52,8 @@ static bool above_mark;
  */
 static bool too_much_waits(void)
 {
-	uint64_t most = WAITING_PAGES + zone.taken_pages / 2;
+	uint64_t most = WAITING_PAGES + zone.taken_pages / 2 +
+			zone.ready_blocks * PAGEBLOCK_PAGES;
 
 	if (above_mark && work_has_background())
 		most -= most / 8;
@@ -80,6 +82,8 @@ void zone_idle_locked(struct pageblock *block)
 	if (block->nr_dirty == 0 || pageblock_isolated(block))
 		return;
 	block->idle_since_ns = os_now_ns();
+	if (unlikely(zone.inherited_blocks > 0))
+		zone.inherited_blocks--;
 	work_due(&purge_work, too_much_waits() ? block->idle_since_ns : due_ns(block));
 }
 
@@ -277,6 +281,9 @@ static size_t give(struct batch *batch)
 	if (parts.nr > 0)
 		flush_parts(batch, &parts);
 	drop_client_parts(batch);
+	for (unsigned i = 0; i < batch->nr && batch->err == 0; i++)
+		thp_given_back(batch->going[i].block,
+			       pageblock_bits_all(batch->going[i].done, 0, PAGEBLOCK_PAGES));
 	PAUSE(PURGE_ADVISED);
 	zone_lock();
 	before = zone.purged_pages;
@@ -376,13 +383,13 @@ typedef bool takes_fn(const struct pageblock *block);
 
 static bool takes_whole(const struct pageblock *block)
 {
-	return pageblock_whole(block) &&
+	return pageblock_whole(block) && (block->apart & APART_READY) == 0 &&
 	       (block->nr_dirty > 0 || (block->apart & APART_LAZY) != 0);
 }
 
 static bool takes_partial(const struct pageblock *block)
 {
-	return block->nr_dirty > 0 && block->nr_purging == 0;
+	return block->nr_dirty > 0 && block->nr_purging == 0 && !pageblock_whole(block);
 }
 
 /* The bytes given back of those blocks of a span. */

@@ -16,7 +16,7 @@
 
 #include <errno.h>
 
-#define CHUNK_BLOCKS ((size_t)32) /* 64 MiB */
+#define CHUNK_BLOCKS THP_CHUNK_BLOCKS /* 64 MiB */
 #define FIRST_SPAN_MIN ((size_t)64 << 30)
 #define FIRST_SPAN_MEMORIES 16u
 /* Where address space is rationed a span takes this part of what is left. */
@@ -235,8 +235,8 @@ static void metadata_uncommit(struct metadata_part part)
 		os_uncommit(part.start, part.nr_bytes);
 }
 
-/* Makes blocks [from, to) accessible, and their metadata first. */
-static int commit_blocks(struct span *span, size_t from, size_t to)
+/* Makes blocks [from, to) accessible, and their metadata first; huge: with huge pages. */
+static int commit_blocks(struct span *span, size_t from, size_t to, bool *huge)
 {
 	char *blocks = (char *)span->blocks;
 	struct metadata_part block_part =
@@ -255,9 +255,9 @@ static int commit_blocks(struct span *span, size_t from, size_t to)
 	err = os_commit(data, (to - from) * PAGEBLOCK_BYTES);
 	if (err != 0)
 		goto undo_client;
-	if (zone.total_pages * PAGE_BYTES >= zone.config.thp_from_bytes &&
-	    /* Relaxed: a hint. */
-	    (to - from > CHUNK_BLOCKS || !atomic_load_explicit(&sparse, memory_order_relaxed)))
+	/* Relaxed: a hint. */
+	*huge = thp_grows_locked(span, to - from,
+				 !atomic_load_explicit(&sparse, memory_order_relaxed)) &&
 		os_hugepage(data, (to - from) * PAGEBLOCK_BYTES, true);
 	return 0;
 
@@ -272,8 +272,9 @@ static bool span_commit(struct span *span, size_t nr_blocks, enum migratetype mt
 {
 	size_t from = span_committed(span);
 	size_t to = from + nr_blocks;
+	bool huge;
 
-	if (commit_blocks(span, from, to) != 0)
+	if (commit_blocks(span, from, to, &huge) != 0)
 		return false;
 	for (size_t i = from; i < to; i++) {
 		pfn_t pfn = span->start + i * PAGEBLOCK_PAGES;
@@ -286,6 +287,7 @@ static bool span_commit(struct span *span, size_t nr_blocks, enum migratetype mt
 	zone.total_pages += nr_blocks * PAGEBLOCK_PAGES;
 	zone.free_pages += nr_blocks * PAGEBLOCK_PAGES;
 	zone.grown++;
+	thp_grown_locked(span, from, to, huge);
 	/* Downwards: the newest on a list is taken first, and that shall be the lowest. */
 	for (size_t i = to; i-- > from;)
 		index_update(&span->blocks[i]);
@@ -390,7 +392,7 @@ static bool span_create(size_t nr_blocks)
 
 	if (base == NULL)
 		return false;
-	os_hugepage(base + at.client, at.total - at.client, false);
+	(void)os_hugepage(base + at.client, at.total - at.client, false);
 	if (os_commit(base + at.whole, (nr_blocks + 63) / 64 * 8) != 0)
 		goto undo_reserve;
 	if (zone.config.span_added != NULL &&

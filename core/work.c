@@ -90,7 +90,8 @@ void work_due(struct work *work, uint64_t due_ns)
 }
 
 /* Forgets the earliest time and finds it anew.  What somebody else is running is left to
- * him: he comes here too. */
+ * him: he comes here too.  What needs the background thread is nothing to slow paths when
+ * there is none; it comes here first. */
 static uint64_t find_next(void)
 {
 	uint64_t next_ns = WORK_NEVER;
@@ -102,7 +103,7 @@ static uint64_t find_next(void)
 		bool running = atomic_load_explicit(&work->running, memory_order_acquire);
 		uint64_t due_ns = atomic_load_explicit(&work->due_ns, memory_order_relaxed);
 
-		if (!running && due_ns < next_ns)
+		if (!running && due_ns < next_ns && (!work->background || work_has_background()))
 			next_ns = due_ns;
 	}
 	if (next_ns != WORK_NEVER)
@@ -115,7 +116,8 @@ static void run_one(struct work *work, uint64_t now_ns)
 	uint64_t next_ns;
 
 	/* Relaxed: a hint. */
-	if (atomic_load_explicit(&work->due_ns, memory_order_relaxed) > now_ns)
+	if (atomic_load_explicit(&work->due_ns, memory_order_relaxed) > now_ns ||
+	    (work->background && !is_background))
 		return;
 	/* Acquire pairs with the release below: one slice sees what the last one did. */
 	if (atomic_exchange_explicit(&work->running, true, memory_order_acquire))

@@ -30,6 +30,8 @@ struct work {
 	 * WORK_NEVER not before work_due() says so.
 	 */
 	uint64_t (*run)(uint64_t now_ns);
+	/* Only the background thread does it: it waits until there is one. */
+	bool background;
 	/* The rest is work.c's. */
 	_Atomic uint64_t due_ns;
 	_Atomic bool running;

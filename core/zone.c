@@ -38,6 +38,8 @@ int core_init(const struct core_config *config)
 	zone.config = *config;
 	purge_init();
 	waste_init();
+	thp_init();
+	ready_init();
 	zone_lock();
 	limit_set_locked(config);
 	err = span_init();
@@ -65,8 +67,10 @@ void core_reconfigure(const struct core_config *config)
  * Takes n free pages of a block with something apart from the counters; whether those of
  * its pages that are clean read as zero.  Nothing is taken from isolated blocks.
  */
-static NOINLINE bool take_apart(const struct pageblock *block, uint64_t n)
+static NOINLINE bool take_apart(struct pageblock *block, uint64_t n)
 {
+	if ((block->apart & APART_READY) != 0)
+		ready_used_locked(block);
 	if (pageblock_type(block) == MIGRATE_CMA)
 		zone.cma_free_pages -= n;
 	return (block->apart & APART_LAZY) == 0;
@@ -135,6 +139,8 @@ void zone_set_isolated_locked(struct pageblock *block, bool isolated)
 {
 	if (pageblock_isolated(block) == isolated)
 		return;
+	if ((block->apart & APART_READY) != 0)
+		ready_used_locked(block);
 	zone_count_free_locked(block, -(uint64_t)block->nr_free);
 	/* Relaxed: as pageblock_isolated(). */
 	atomic_store_explicit(&zone.isolated_blocks,
@@ -559,6 +565,9 @@ void core_fork_parent(void)
 void core_fork_child(void)
 {
 	lock_reset(&zone.lock);
+	if (zone.config.fork_child_purges)
+		zone.inherited_blocks =
+			(zone.taken_pages + zone.dirty_free_pages) / PAGEBLOCK_PAGES;
 	pcp_fork_child();
 	work_fork_child();
 	purge_fork_child();

@@ -26,6 +26,10 @@ struct zone {
 	uint64_t hard_pages;
 	uint64_t soft_hits;
 	uint64_t hard_hits;
+	uint64_t ready_blocks;     /* ready.c */
+	uint64_t thp_edges;        /* neighbours that differ: thp.c */
+	uint64_t collapsed_blocks; /* made huge pages by the background thread */
+	uint64_t inherited_blocks; /* that a fork child still gives back at once */
 	/* Of dirty_free_pages: from there on waste.c wants to know. */
 	uint64_t waste_mark;
 	uint64_t purged_pages;
@@ -111,6 +115,24 @@ void purge_soon(void);
  * Returns the bytes that were dirty.
  */
 size_t purge_blocks(struct pageblock **blocks, unsigned nr);
+
+/* Memory kept ready: ready.c. */
+void ready_init(void);
+/* Looks whether there is enough. */
+void ready_soon(void);
+/* A block with APART_READY is taken from, isolated, or given back. */
+void ready_used_locked(struct pageblock *block);
+
+/* Huge pages: thp.c. */
+#define THP_CHUNK_BLOCKS ((size_t)32)
+struct span;
+void thp_init(void);
+/* Whether a chunk of a span shall ask for huge pages; and what became of it. */
+bool thp_grows_locked(const struct span *span, size_t nr_blocks, bool dense);
+void thp_grown_locked(struct span *span, size_t from, size_t to, bool huge);
+/* Without locks, while the block's free pages are off its lists. */
+void thp_wanted(struct pageblock *block);
+void thp_given_back(struct pageblock *block, bool whole);
 
 /* Limits: limit.c. */
 static inline bool limit_fits_locked(uint64_t nr_pages)

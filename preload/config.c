@@ -115,7 +115,10 @@ static void read_options(void)
 /* What the shim is told of the options. */
 static void make_config(struct shim_config *config)
 {
-	config->reserve_bytes = options.value[OPT_reserve];
+	config->reserve_bytes = options.value[OPT_address_space];
+	config->ready_bytes = options.value[OPT_reserve];
+	config->thp_extra_percent = (unsigned)options.value[OPT_thp_extra];
+	config->fork_child_purges = options.value[OPT_fork_child_purge] != 0;
 	config->decay_ns = options.value[OPT_decay];
 	limits_resolve(&options, &limits, complain);
 	config->soft_limit_bytes = limits.soft_bytes;

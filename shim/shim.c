@@ -45,6 +45,9 @@ static void init_once(void)
 		.decay_ns = config->decay_ns,
 		.purge_lazily = config->purge_lazily,
 		.thp_from_bytes = config->thp_from_bytes,
+		.thp_extra_percent = config->thp_extra_percent,
+		.ready_bytes = config->ready_bytes,
+		.fork_child_purges = config->fork_child_purges,
 		.soft_limit_bytes = config->soft_limit_bytes,
 		.hard_limit_bytes = config->hard_limit_bytes,
 	};
@@ -63,6 +66,9 @@ void shim_reconfigure(const struct shim_config *config)
 		.decay_ns = config->decay_ns,
 		.purge_lazily = config->purge_lazily,
 		.thp_from_bytes = config->thp_from_bytes,
+		.thp_extra_percent = config->thp_extra_percent,
+		.ready_bytes = config->ready_bytes,
+		.fork_child_purges = config->fork_child_purges,
 		.soft_limit_bytes = config->soft_limit_bytes,
 		.hard_limit_bytes = config->hard_limit_bytes,
 	};

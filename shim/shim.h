@@ -21,6 +21,9 @@ struct shim_config {
 	bool purge_lazily;     /* see core_config */
 	size_t thp_from_bytes; /* see core_config */
 	size_t cma_bytes;      /* a reserve, see cma_reserve(); 0: none */
+	unsigned thp_extra_percent; /* see core_config */
+	bool fork_child_purges;  /* see core_config */
+	size_t ready_bytes;      /* see core_config */
 	size_t soft_limit_bytes; /* see core_config */
 	size_t hard_limit_bytes; /* see core_config */
 	/*

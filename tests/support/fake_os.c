@@ -234,11 +234,41 @@ void os_uncommit(void *addr, size_t bytes)
 		   -1, 0);
 }
 
-void os_hugepage(void *addr, size_t bytes, bool on)
+bool os_hugepage(void *addr, size_t bytes, bool on)
 {
 	(void)addr;
 	(void)bytes;
+	if (fake_os.fail_hugepage)
+		return false;
 	fake_os.nr_hugepage_on += on;
+	fake_os.nr_hugepage_off += !on;
+	return true;
+}
+
+int os_collapse(void *addr, size_t bytes)
+{
+	(void)addr;
+	(void)bytes;
+	fake_os.nr_collapses++;
+	return fake_os.fail_hugepage ? -EINVAL : 0;
+}
+
+int os_populate(void *addr, size_t bytes)
+{
+	fake_os.nr_populates++;
+	if (fails()) {
+		/* After a part of it. */
+		*page_state(pfn_of(addr)) |= TOUCHED;
+		return -ENOMEM;
+	}
+	for (size_t i = 0; i < bytes >> PAGE_SHIFT; i++) {
+		uint8_t *state = page_state(pfn_of(addr) + i);
+
+		if ((*state & (IN_USE | COMMITTED)) != COMMITTED)
+			violation("populated but in use or not committed", pfn_of(addr) + i);
+		*state |= TOUCHED;
+	}
+	return 0;
 }
 
 static size_t released_bytes;

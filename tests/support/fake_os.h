@@ -28,6 +28,8 @@ struct fake_os {
 	unsigned fail_at;
 	/* All purges fail. */
 	bool fail_purge;
+	/* The system takes no advice about huge pages, and makes none. */
+	bool fail_hugepage;
 	/* Several parts are given back by one call. */
 	bool takes_vectors;
 	/* Called in the middle of each purge, with no lock held. */
@@ -40,6 +42,7 @@ struct fake_os {
 
 	/* What happened. */
 	unsigned nr_reserves, nr_unreserves, nr_commits, nr_uncommits, nr_purges, nr_hugepage_on;
+	unsigned nr_hugepage_off, nr_collapses, nr_populates;
 	unsigned nr_metadata_purges; /* parts of memory that is not announced */
 	unsigned nr_fallible; /* calls that could have failed */
 	size_t reserved_bytes, committed_bytes;

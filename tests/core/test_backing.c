@@ -1,0 +1,288 @@
+/*
+ * What backs blocks: memory kept ready, huge pages and how many mappings they cost, and
+ * what a fork child inherits.
+ */
+#include "core/index.h"
+#include "core/span.h"
+#include "core/zone.h"
+#include "tests/support/fake_os.h"
+
+#include <criterion/criterion.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MS ((uint64_t)1000000)
+#define NR ((size_t)64)
+
+static struct core_config config = {
+	.client_bytes = PAGE_BYTES,
+	.span_added = fake_os_data,
+	.reserve_bytes = NR * PAGEBLOCK_BYTES,
+	.decay_ns = 100 * MS,
+	.thp_from_bytes = SIZE_MAX,
+	.thp_extra_percent = 3,
+};
+
+static void start(void)
+{
+	cr_assert(core_init(&config) == 0);
+	fake_os.reserve_limit = fake_os.reserved_bytes;
+}
+
+static void finish(void)
+{
+	core_check();
+	cr_assert(fake_os.violations == 0);
+}
+
+static struct core_stats stats(void)
+{
+	struct core_stats now;
+
+	core_stats_read(&now);
+	return now;
+}
+
+static pfn_t take(size_t nr_pages)
+{
+	pfn_t pfn = zone_alloc(nr_pages, 0, MIGRATE_MOVABLE, NULL);
+
+	cr_assert(pfn != 0);
+	fake_os_use(pfn, nr_pages);
+	return pfn;
+}
+
+static void give(pfn_t pfn, size_t nr_pages)
+{
+	fake_os_unuse(pfn, nr_pages);
+	zone_free(pfn, nr_pages);
+}
+
+/* As the background thread does. */
+static void work(unsigned nr_runs)
+{
+	for (; nr_runs > 0; nr_runs--)
+		(void)work_run(fake_os.now_ns);
+}
+
+/* --- ready ------------------------------------------------------------------------------- */
+
+static void start_ready(void)
+{
+	config.ready_bytes = 8 * PAGEBLOCK_BYTES;
+	start();
+}
+
+Test(backing, ready_blocks_are_made_and_not_purged, .init = start_ready, .fini = finish)
+{
+	work_tick();
+	cr_assert(zone.ready_blocks == 0, "only the background thread makes them");
+	ready_soon();
+	work(10);
+	cr_assert(zone.ready_blocks == 8 && fake_os.nr_populates == 8);
+	core_check();
+	for (unsigned i = 0; i < 10; i++) {
+		fake_os.now_ns += 1000 * MS;
+		work(2);
+	}
+	cr_assert(zone.ready_blocks == 8 && fake_os.nr_purges == 0);
+	cr_assert(purge_all() == 0 && work_next_ns == WORK_NEVER);
+}
+
+Test(backing, ready_blocks_go_first_and_are_made_again, .init = start_ready, .fini = finish)
+{
+	pfn_t pfn;
+
+	work(10);
+	pfn = zone_alloc(512, 0, MIGRATE_UNMOVABLE, NULL);
+	cr_assert(pfn != 0 && fake_os_touched(pfn) && zone.ready_blocks == 7);
+	core_check();
+	/* And for another type, in part. */
+	pfn = zone_alloc(1, 0, MIGRATE_MOVABLE, NULL);
+	cr_assert(pfn != 0 && fake_os_touched(pfn) && zone.ready_blocks == 6);
+	core_check();
+	work(10);
+	cr_assert(zone.ready_blocks == 8 && fake_os.nr_populates == 10);
+	/* What waits for its decay is preferred, and purged when that is over. */
+	zone_free(pfn, 1);
+	pfn = zone_alloc(1, 0, MIGRATE_MOVABLE, NULL);
+	cr_assert(zone.ready_blocks == 8);
+	zone_free(pfn, 1);
+	fake_os.now_ns += 100 * MS;
+	work(10);
+	cr_assert(stats().purged_pages == 512 && zone.ready_blocks == 8);
+}
+
+Test(backing, ready_blocks_are_isolated_like_others, .init = start_ready, .fini = finish)
+{
+	uint32_t owner = isolate_owner();
+	pfn_t start_pfn = span_at(0)->start;
+
+	work(10);
+	cr_assert(isolate_range(start_pfn, 8 * 512, owner) == 0 && zone.ready_blocks == 0);
+	core_check();
+	cr_assert(isolate_undo(start_pfn, 8 * 512, owner) == 0);
+	work(10);
+	cr_assert(zone.ready_blocks == 8);
+}
+
+Test(backing, ready_without_memory, .init = start_ready, .fini = finish)
+{
+	for (unsigned nr = 1; nr < 20; nr++) {
+		fake_os.fail_at = nr;
+		ready_soon();
+		work(3);
+		core_check();
+	}
+	fake_os.fail_at = 0;
+	ready_soon();
+	fake_os.now_ns += 1000 * MS;
+	work(10);
+	cr_assert(zone.ready_blocks == 8);
+}
+
+/* --- huge pages ------------------------------------------------------------------------------ */
+
+static void start_huge(void)
+{
+	config.thp_from_bytes = 0;
+	start();
+}
+
+/* One page stays in use in each of these blocks. */
+static void make_sparse(pfn_t pfn)
+{
+	give(pfn, 256);
+	give(pfn + 257, 255);
+}
+
+static void age(unsigned nr)
+{
+	for (; nr > 0; nr--) {
+		fake_os.now_ns += 50 * MS;
+		work(20);
+	}
+}
+
+Test(backing, sparse_blocks_lose_their_huge_page, .init = start_huge, .fini = finish)
+{
+	pfn_t pfn = take(NR / 2 * 512);
+	unsigned nr_on = fake_os.nr_hugepage_on, nr_off = fake_os.nr_hugepage_off;
+
+	cr_assert(nr_on > 0 && span_block(pfn)->thp == THP_HUGE);
+	for (size_t i = 8; i < 16; i++)
+		make_sparse(pfn + i * 512);
+	age(3);
+	cr_assert(stats().purged_pages == 8 * 511);
+	cr_assert(fake_os.nr_hugepage_off == nr_off + 8 && zone.thp_edges == 2, "%llu",
+		  (unsigned long long)zone.thp_edges);
+	/* As a whole they go, and may have one again. */
+	for (size_t i = 8; i < 16; i++)
+		give(pfn + i * 512 + 256, 1);
+	age(3);
+	cr_assert(zone.thp_edges == 0 && fake_os.nr_hugepage_on == nr_on + 8);
+}
+
+static void start_many(void)
+{
+	config.thp_from_bytes = 0;
+	config.reserve_bytes = 4000 * PAGEBLOCK_BYTES;
+	fake_os.memory_bytes = (size_t)16 << 30;
+	start();
+}
+
+/* Every other block sparse: as many mappings as may be, and no more. */
+Test(backing, mappings_are_bounded, .init = start_many, .fini = finish)
+{
+	pfn_t pfn = take(3000 * 512);
+
+	for (size_t i = 0; i < 3000; i += 2)
+		make_sparse(pfn + i * 512);
+	age(30);
+	cr_assert(stats().purged_pages == 1500 * 511);
+	cr_assert(zone.thp_edges <= 1000 && zone.thp_edges > 800, "%llu",
+		  (unsigned long long)zone.thp_edges);
+}
+
+/* As at vm.max_map_count: nothing is told, the memory goes all the same. */
+Test(backing, advice_that_is_refused_counts_for_nothing, .init = start_huge, .fini = finish)
+{
+	pfn_t pfn = take(NR / 2 * 512);
+
+	fake_os.fail_hugepage = true;
+	for (size_t i = 0; i < 16; i += 2)
+		make_sparse(pfn + i * 512);
+	age(3);
+	cr_assert(stats().purged_pages == 8 * 511 && zone.thp_edges == 0);
+	cr_assert(span_block(pfn)->thp == THP_HUGE);
+}
+
+static void start_late(void)
+{
+	config.thp_from_bytes = 4 * PAGEBLOCK_BYTES;
+	start();
+}
+
+Test(backing, what_is_dense_is_collapsed, .init = start_late, .fini = finish)
+{
+	pfn_t pfn = take(NR / 2 * 512);
+	unsigned nr_small = 0;
+
+	for (size_t i = 0; i < NR / 2; i++)
+		nr_small += span_block(pfn + i * 512)->thp == THP_NONE;
+	cr_assert(nr_small > 0);
+	/* One of them is not dense. */
+	make_sparse(pfn);
+	(void)purge_all();
+	fake_os.now_ns += 3000 * MS;
+	work_tick();
+	cr_assert(fake_os.nr_collapses == 0, "only in the background");
+	thp_grown_locked(span_at(0), 0, 0, false);
+	fake_os.now_ns += 3000 * MS;
+	work(100);
+	cr_assert(fake_os.nr_collapses == nr_small - 1, "%u of %u", fake_os.nr_collapses, nr_small);
+	fake_os.now_ns += 100000 * MS;
+	work(100);
+	cr_assert(fake_os.nr_collapses == nr_small - 1 && work_next_ns == WORK_NEVER);
+}
+
+/* --- fork --------------------------------------------------------------------------------- */
+
+static void start_fork(void)
+{
+	config.fork_child_purges = true;
+	start();
+}
+
+Test(backing, a_fork_child_gives_back_at_once_what_it_inherits, .init = start_fork)
+{
+	pfn_t pfn = take(8 * 512);
+	pid_t pid;
+	int status;
+
+	give(pfn, 512);
+	core_fork_prepare();
+	pid = fork();
+	if (pid == 0) {
+		core_fork_child();
+		give(pfn + 512, 2 * 512);
+		work_tick();
+		if (stats().purged_pages < 2 * 512)
+			_exit(1);
+		/* And then like everybody else. */
+		for (unsigned i = 0; i < 8; i++) {
+			pfn_t own = take(512);
+
+			give(own, 512);
+		}
+		if (zone.inherited_blocks != 0)
+			_exit(2);
+		core_check();
+		_exit(0);
+	}
+	core_fork_parent();
+	cr_assert(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	cr_assert(WEXITSTATUS(status) == 0, "%d", WEXITSTATUS(status));
+	cr_assert(stats().purged_pages == 0);
+	finish();
+}
