@@ -129,6 +129,7 @@ check-fast-path: $(BUILD)/libpageblock.so
 -include tests/programs.mk
 -include workloads/workloads.mk
 -include workloads/return.mk
+-include workloads/isolation.mk
 -include tests/workloads.mk
 -include doc/doc.mk
 

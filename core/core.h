@@ -297,6 +297,8 @@ void *zone_next_block(const void *block, enum migratetype mt);
 
 /* Metadata of the layer above for the pageblock of an address that zone_owns(). Lock-free. */
 void *zone_client(const void *addr);
+/* Both in one: NULL when it does not own the address. */
+void *zone_find_client(const void *addr);
 
 /* --- pcplists: a thread's page cache ------------------------------------------ */
 

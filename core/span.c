@@ -94,6 +94,19 @@ void *zone_next_block(const void *block, enum migratetype mt)
 	return NULL;
 }
 
+void *zone_find_client(const void *addr)
+{
+	pfn_t pfn = pfn_of(addr);
+	struct span *span = span_find(pfn);
+	size_t number;
+
+	if (span == NULL)
+		return NULL;
+	number = (pfn - span->start) / PAGEBLOCK_PAGES;
+	return number < span_committed(span) ? span->client + number * zone.config.client_bytes
+					     : NULL;
+}
+
 void *zone_client(const void *addr)
 {
 	pfn_t pfn = pfn_of(addr);

@@ -154,13 +154,14 @@ RACY static uint32_t nr_live_in(const struct slab *s)
 
 bool shim_defrag_hint(const void *p)
 {
+	struct block_client *client = zone_find_client(p);
 	struct slab *s;
 	struct heap *h;
 	uint32_t nr_live;
 
-	if (!zone_owns(p))
+	if (client == NULL)
 		return false;
-	s = slab_of(p);
+	s = slab_in(client, p);
 	h = slab_heap(s);
 	/* Page runs stand in blocks for page runs; they help when theirs is wanted. */
 	if (h == NULL)

@@ -315,6 +315,14 @@ size_t shim_handle_size(uint64_t handle, int *err)
 	return nr_bytes;
 }
 
+unsigned handle_pins(uint64_t handle)
+{
+	struct entry *e = entry_of(handle);
+	uint64_t state = e == NULL ? 0 : load_state(e);
+
+	return is_current(state, handle) ? (unsigned)(state & PINS) : 0;
+}
+
 /* --- moving ---------------------------------------------------------------------------------- */
 
 bool handle_isolate(struct handle_object *o, bool wanted)
@@ -336,16 +344,17 @@ bool handle_isolate(struct handle_object *o, bool wanted)
 struct handle_object *handle_isolate_named(uint64_t handle)
 {
 	struct entry *e = entry_of(handle);
-	uint64_t state = load_state(e);
+	uint64_t state = load_state(e), now;
 
 	do {
-		if (!is_current(state, handle) || (state & (MOVING | PINS)) != 0)
+		if (!is_current(state, handle) || (state & MOVING) != 0)
 			return NULL;
+		/* Pinned again meanwhile: the next last pin shall see to it. */
+		now = state | ((state & PINS) == 0 ? MOVING : WANTED);
 		/* Acquire: as handle_isolate(). */
-	} while (!atomic_compare_exchange_weak_explicit(&e->state, &state, state | MOVING,
-							memory_order_acquire,
-							memory_order_relaxed));
-	return object_of(e);
+	} while (!atomic_compare_exchange_weak_explicit(
+		&e->state, &state, now, memory_order_acquire, memory_order_relaxed));
+	return (now & MOVING) != 0 ? object_of(e) : NULL;
 }
 
 static void end_moving(struct entry *e)

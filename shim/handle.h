@@ -18,6 +18,9 @@
 
 #include "shim/heap.h"
 
+/* How often the object of a handle is pinned at this moment. */
+unsigned handle_pins(uint64_t handle);
+
 /* The heap of handles, if there is one yet. */
 struct heap *handle_heap(void);
 
@@ -39,7 +42,7 @@ bool handle_isolate(struct handle_object *o, bool wanted) MUST_CHECK;
 /* Moves an isolated object to another place; false: there is no room, it is still isolated. */
 bool handle_migrate(struct handle_object *o) MUST_CHECK;
 void handle_putback(struct handle_object *o);
-/* The same by its handle: the object, or NULL. */
+/* The same by its handle, which is wanted: the object, or NULL. */
 struct handle_object *handle_isolate_named(uint64_t handle);
 
 #endif

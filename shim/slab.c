@@ -13,6 +13,21 @@ static unsigned index_of(const struct slab *s, const void *p)
 	return class_index(&class_info[s->cls], class_offset(&class_info[s->cls], p));
 }
 
+/* Nobody else can see these granules: no header and no entry of the table leads there. */
+static bool is_private(const char *start, size_t nr_granules)
+{
+	struct block_client *client = block_client(start);
+	size_t first = ((uintptr_t)start >> GRANULE_SHIFT) & (PAGEBLOCK_GRANULES - 1);
+	bool private = true;
+
+	for (size_t g = 0; g < nr_granules; g++)
+		private &= slab_heap(&client->slabs[first + g]) == NULL &&
+			   /* Relaxed: whoever made it visible did so before we had the pages. */
+			   atomic_load_explicit(arena_entry(start + g * GRANULE_BYTES),
+						memory_order_relaxed) == 0;
+	return private;
+}
+
 struct slab *slab_create(char *start, unsigned cls, struct heap *h)
 {
 	const struct class_info *ci = &class_info[cls];
@@ -21,7 +36,8 @@ struct slab *slab_create(char *start, unsigned cls, struct heap *h)
 	struct slab *s = &client->slabs[first];
 	size_t nr_words = (ci->nr_objects + 63) / 64;
 
-	ASSERT(slab_heap(s) == NULL);
+	/* R7: all that follows are plain writes. */
+	ASSERT(is_private(start, ci->nr_granules));
 	ASSERT(class_offset(ci, start) == 0);
 	s->start = start;
 	s->bitmap = client->bitmaps[first];

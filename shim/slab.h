@@ -98,14 +98,18 @@ static inline uint64_t *run_word(const void *addr)
 			->run[((uintptr_t)addr >> PAGE_SHIFT) & (PAGEBLOCK_PAGES - 1)];
 }
 
+static inline struct slab *slab_in(struct block_client *client, const void *p)
+{
+	struct slab *s =
+		&client->slabs[((uintptr_t)p >> GRANULE_SHIFT) & (PAGEBLOCK_GRANULES - 1)];
+
+	return s - s->head_delta;
+}
+
 /* The header of the slab that holds p, an address in a span; slab->heap may be NULL. */
 static inline struct slab *slab_of(const void *p)
 {
-	struct slab *s =
-		&block_client(p)
-			 ->slabs[((uintptr_t)p >> GRANULE_SHIFT) & (PAGEBLOCK_GRANULES - 1)];
-
-	return s - s->head_delta;
+	return slab_in(block_client(p), p);
 }
 
 static inline struct slab_samples *slab_samples(const struct slab *s)

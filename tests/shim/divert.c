@@ -145,6 +145,39 @@ Test(divert, misuse_of_cold_slabs_is_named, .timeout = TIME_BOUND_S)
 	}
 }
 
+#if PB_DEBUG >= 1
+static void create_twice(void *unused)
+{
+	struct heap *h;
+	struct slab *s;
+
+	(void)unused;
+	/* The first page of all that is handed out. */
+	s = slab_of(shim_malloc(SMALL_MAX));
+	h = slab_heap(s);
+	(void)slab_create(s->start, s->cls, h);
+}
+
+static void create_over_an_entry(void *unused)
+{
+	pfn_t pfn;
+
+	(void)unused;
+	shim_init();
+	pfn = zone_alloc(GRANULE_PAGES, GRANULE_ORDER, MIGRATE_UNMOVABLE, NULL);
+	atomic_store(arena_entry(pfn_to_addr(pfn)), 4096);
+	(void)slab_create(pfn_to_addr(pfn), 0, &heap_null);
+}
+
+/* R7: plain writes to metadata that somebody else can see stop the program, from the very
+ * first page on. */
+Test(divert, plain_writes_are_to_what_nobody_sees, .timeout = TIME_BOUND_S)
+{
+	EXPECT(dies_saying(create_twice, NULL, "is_private"), "a visible header");
+	EXPECT(dies_saying(create_over_an_entry, NULL, "is_private"), "a visible entry");
+}
+#endif
+
 /* --- diverted heaps --------------------------------------------------------------------- */
 
 /* Objects in the bins, but for those of a class. */

@@ -325,6 +325,94 @@ Test(handle, nothing_is_isolated_twice, .timeout = TIME_BOUND_S)
 	expect_nothing_kept();
 }
 
+static struct item toggled;
+static _Atomic unsigned nr_toggles;
+static _Atomic bool enough;
+
+static void *toggle(void *arg)
+{
+	while (!atomic_load(&enough)) {
+		/* Seldom without any pin. */
+		for (unsigned i = 0; i < 50; i++)
+			(void)pin(toggled.handle);
+		for (unsigned i = 0; i < 50; i++)
+			unpin(toggled.handle);
+		(void)atomic_fetch_add(&nr_toggles, 1);
+	}
+	return arg;
+}
+
+/*
+ * R7: pins and WANTED share a word with LIVE and MOVING.  While threads pin and unpin, the
+ * object is wanted again and again; when the last pin is gone it has left, whoever of them
+ * was told: no wake-up is lost.
+ */
+Test(handle, toggling_neighbouring_bits_loses_no_wake_up, .timeout = TIME_BOUND_S)
+{
+	pthread_t threads[3];
+
+	EXPECT(item_alloc(&toggled, 64, 1), "no memory");
+	for (unsigned round = 0; round < 600 / SLOWNESS; round++) {
+		pfn_t pfn = block_at(toggled.handle);
+		unsigned seen = atomic_load(&nr_toggles);
+		uint32_t owner;
+
+		atomic_store(&enough, false);
+		for (uintptr_t i = 0; i < 3; i++)
+			thread_start(&threads[i], toggle, NULL);
+		while (atomic_load(&nr_toggles) < seen + 20)
+			os_yield();
+		owner = cordon(pfn);
+		atomic_store(&enough, true);
+		for (unsigned i = 0; i < 3; i++)
+			thread_join(threads[i]);
+		EXPECT(block_at(toggled.handle) != pfn, "round %u: nobody moved it", round);
+		EXPECT(shim_handle_unpin(toggled.handle) == -EPERM, "a pin is left");
+		uncordon(pfn, owner);
+		item_verify(&toggled);
+	}
+	item_free(&toggled);
+	expect_nothing_kept();
+}
+
+static void *unpin_and_tell(void *handle)
+{
+	sem_post(&began);
+	unpin(*(uint64_t *)handle);
+	return NULL;
+}
+
+/* The last to unpin is about to move the object when somebody pins it again. */
+Test(handle, who_pins_again_takes_the_wish_over, .timeout = TIME_BOUND_S)
+{
+	struct item item;
+	pthread_t thread;
+	uint32_t owner;
+	pfn_t pfn;
+
+	sem_init(&began, 0, 0);
+	EXPECT(item_alloc(&item, 1000, 7), "no memory");
+	pfn = block_at(item.handle);
+	(void)pin(item.handle);
+	owner = cordon(pfn);
+	compact_lock();
+	thread_start(&thread, unpin_and_tell, &item.handle);
+	while (sem_wait(&began) != 0)
+		;
+	/* It is unpinned, and the thread waits for the lock. */
+	while (handle_pins(item.handle) > 0)
+		os_yield();
+	(void)pin(item.handle);
+	compact_unlock();
+	thread_join(thread);
+	EXPECT(!isolate_test(pfn, BLOCK), "moved while it is pinned");
+	unpin(item.handle);
+	EXPECT(isolate_test(pfn, BLOCK), "nobody moved it");
+	uncordon(pfn, owner);
+	item_free(&item);
+	expect_nothing_kept();
+}
+
 /* Takes all memory there is; from now on nothing can be allocated. */
 static void exhaust(void)
 {
