@@ -409,12 +409,11 @@ static unsigned take_stack(void **frames)
 {
 	unsigned nr = 0;
 
-	atomic_fetch_add_explicit(&nr_unwinding, 1, memory_order_relaxed);
-	/* Pairs with the fence in sample_fork_wait(): one of the two sees the other. */
-	atomic_thread_fence(memory_order_seq_cst);
-	if (!atomic_load_explicit(&forking, memory_order_relaxed) && unwind != NULL)
+	/* Both seq_cst, as in sample_fork_wait(): one of the two sees the other. */
+	atomic_fetch_add_explicit(&nr_unwinding, 1, memory_order_seq_cst);
+	if (!atomic_load_explicit(&forking, memory_order_seq_cst) && unwind != NULL)
 		nr = unwind(frames, SHIM_SITE_FRAMES);
-	/* Release pairs with the acquire in sample_fork_wait(): the unwinder is done. */
+	/* Release pairs with the load in sample_fork_wait(): the unwinder is done. */
 	atomic_fetch_sub_explicit(&nr_unwinding, 1, memory_order_release);
 	return nr;
 }
@@ -530,10 +529,9 @@ void sample_fork_wait(void)
 {
 	uint64_t until = os_now_ns() + FORK_PATIENCE_NS;
 
-	atomic_store_explicit(&forking, true, memory_order_relaxed);
-	/* Pairs with the fence in take_stack(). */
-	atomic_thread_fence(memory_order_seq_cst);
-	while (atomic_load_explicit(&nr_unwinding, memory_order_acquire) != 0 &&
+	/* Seq_cst, both: pairs with take_stack(). */
+	atomic_store_explicit(&forking, true, memory_order_seq_cst);
+	while (atomic_load_explicit(&nr_unwinding, memory_order_seq_cst) != 0 &&
 	       os_now_ns() < until)
 		os_yield();
 }

@@ -1,5 +1,5 @@
 /*
- * Five places allocate 100 MiB in a random order; then all is freed but one object in each
+ * Five places allocate 40 MiB in a random order; then all is freed but one object in each
  * pageblock, of one of the places.  Prints "KEEPER BLOCKS" and waits for its input to end.
  *
  *	blame KEEPER SEED
@@ -7,7 +7,7 @@
 #include "tests/preload/test.h"
 
 #define NR_SITES 5
-#define NR 100000
+#define NR 40000
 
 #define SITE(n, size)                                                                          \
 	__attribute__((noinline)) void *site##n(void);                                         \
