@@ -63,6 +63,8 @@ static void option_as_roff(enum option_id which)
 	roff_line(o->help + 1);
 	fputs(".br\nValues: ", stdout);
 	roff_line(option_range(&r, which));
+	if (options_is_changeable(which))
+		puts(".br\nMay change while the program runs: pageblock set.");
 }
 
 static void option_as_json(enum option_id which)

@@ -1,6 +1,7 @@
 /*
- * readings PID N [every=MS] [BYTES:LOWEST:HIGHEST...] - takes N snapshots of a process, one
- * after the other, and compares each with what is possible.  BYTES: how many blocks of a class may
+ * readings PID N [every=MS] [within=S] [BYTES:LOWEST:HIGHEST...] - takes N snapshots of a
+ * process, one after the other, and compares each with what is possible; within: fewer when
+ * they take longer than that.  BYTES: how many blocks of a class may
  * be live.  Writes one line of JSON; exit status 1 when a figure was impossible.
  */
 #define _GNU_SOURCE
@@ -9,6 +10,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 static unsigned nr_bad;
@@ -104,13 +106,15 @@ int main(int argc, char **argv)
 	struct snapshot before = { .exact = false };
 	unsigned long nr = argc > 2 ? strtoul(argv[2], NULL, 10) : 0, exact = 0;
 	struct reader r;
-	unsigned every_ms = 0;
+	unsigned every_ms = 0, within_s = UINT32_MAX;
+	time_t began = time(NULL);
 	int nr_bounds = 0;
 
 	for (int i = 3; i < argc && nr_bounds < 64; i++) {
 		struct bound *b = &bounds[nr_bounds];
 
-		if (sscanf(argv[i], "every=%u", &every_ms) == 1)
+		if (sscanf(argv[i], "every=%u", &every_ms) == 1 ||
+		    sscanf(argv[i], "within=%u", &within_s) == 1)
 			continue;
 		nr_bounds++;
 		b->least = UINT64_MAX;
@@ -121,6 +125,9 @@ int main(int argc, char **argv)
 		return 2;
 	for (unsigned long i = 0; i < nr; i++) {
 		struct snapshot s;
+
+		if (time(NULL) - began > within_s)
+			nr = i + 1;
 
 		if (snapshot_take(&s, &r, what_to_look_at(i)) != 0)
 			return 2;
