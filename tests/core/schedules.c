@@ -27,10 +27,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SCHEDULES_DEFAULT 1000u
+#define SCHEDULES_DEFAULT 1500u
 #define SECONDS_MAX 60u
 #define WORKERS 4u
-#define OPS 24u
+#define OPS 32u
 #define BLOCK PAGEBLOCK_PAGES
 #define NR ((size_t)12)
 #define NR_CMA ((size_t)4)
@@ -54,6 +54,8 @@ struct worker {
 	uint32_t owner;
 	bool drained;
 	bool disabled;
+	/* It has been promised that nothing is cached. */
+	bool nothing_cached;
 };
 
 static struct worker workers[WORKERS];
@@ -96,7 +98,17 @@ static void look_at_isolated(const struct worker *worker)
 
 		REQUIRE(pageblock_isolated(block) && block->owner == worker->owner);
 	}
-	REQUIRE(!worker->drained || !any_cached(worker->isolated));
+}
+
+/* After each stop of any thread: what has been promised holds. */
+static void look_at_promises(void)
+{
+	for (unsigned w = 0; w < WORKERS; w++) {
+		if (workers[w].drained)
+			REQUIRE(!any_cached(workers[w].isolated));
+		if (workers[w].nothing_cached)
+			REQUIRE(!any_cached((struct run){.pfn = base, .nr_pages = NR * BLOCK}));
+	}
 }
 
 /* --- operations ------------------------------------------------------------------------- */
@@ -180,14 +192,27 @@ static int vacate(pfn_t pfn, size_t nr_pages, uint64_t deadline_ns)
 	return 0;
 }
 
+/* A block to isolate: more often than not one that somebody has something of. */
+static size_t some_block(struct worker *worker)
+{
+	struct worker *other = &workers[below(worker, WORKERS)];
+	pfn_t pfn;
+
+	if (other->nr_runs == 0 || below(worker, 4) == 0)
+		return below(worker, NR);
+	pfn = other->runs[below(worker, other->nr_runs)].pfn;
+	return (size_t)(pfn - base) / BLOCK;
+}
+
 static void do_isolate(struct worker *worker)
 {
-	size_t from = below(worker, NR);
+	size_t from = some_block(worker);
 	struct run range = {.pfn = base + from * BLOCK,
 			    .nr_pages = (1 + below(worker, NR - from)) * BLOCK};
 
 	if (worker->isolated.nr_pages > 0) {
 		look_at_isolated(worker);
+		worker->drained = false;
 		REQUIRE(isolate_undo(worker->isolated.pfn, worker->isolated.nr_pages,
 				     worker->owner) == 0);
 		worker->isolated.nr_pages = 0;
@@ -261,11 +286,12 @@ static void do_disable(struct worker *worker)
 {
 	worker->disabled = !worker->disabled;
 	if (!worker->disabled) {
+		worker->nothing_cached = false;
 		pcp_enable();
 		return;
 	}
 	pcp_disable();
-	REQUIRE(!any_cached((struct run){.pfn = base, .nr_pages = NR * BLOCK}));
+	worker->nothing_cached = true;
 }
 
 static void do_drain(struct worker *worker)
@@ -290,8 +316,9 @@ static void *work(void *arg)
 {
 	static void (*const operations[])(struct worker *) = {
 		do_alloc, do_alloc,   do_alloc,  do_alloc,   do_free,	 do_free,  do_free,
-		do_free,  do_isolate, do_isolate, do_contig, do_contig, do_offline, do_purge,
-		do_extend, do_disable, do_drain,
+		do_free,  do_free,    do_isolate, do_isolate, do_isolate, do_isolate, do_isolate,
+		do_isolate, do_contig, do_contig, do_offline, do_purge, do_extend, do_disable,
+		do_drain,
 	};
 	struct worker *worker = arg;
 
@@ -341,6 +368,7 @@ static void run_seed(uint64_t seed)
 		workers[w].owner = isolate_owner();
 		(void)sched_spawn(work, &workers[w]);
 	}
+	sched_at_each_stop = look_at_promises;
 	REQUIRE(sched_random(seed));
 	sched_end();
 	core_check();

@@ -5,7 +5,8 @@
  * goes to sleep itself, so that one thread runs at any time and nothing depends on the
  * system's own scheduler.
  *
- * sched_random() takes one of two strategies by the seed: any thread at any stop, or the
+ * sched_random() takes one of three strategies by the seed: any thread at any stop; any but
+ * those that are stalled for long at one pause point, chosen by the seed too; or the
  * probabilistic concurrency testing of Burckhardt, Kothari, Musuvathi and Nagarakatte
  * (ASPLOS 2010): threads have random priorities, the highest runs, and at a few random
  * stops the running one falls behind all others, which finds bugs of few preemptions with
@@ -41,7 +42,10 @@ struct thread {
 	void *(*function)(void *);
 	void *arg;
 	int priority;
+	unsigned stalled_until; /* a number of stops */
 };
+
+void (*sched_at_each_stop)(void);
 
 static struct thread threads[SCHED_THREADS];
 static unsigned nr_threads;
@@ -169,6 +173,8 @@ bool sched_step(unsigned number)
 	trace[nr_trace % TRACE].thread = (uint8_t)number;
 	trace[nr_trace % TRACE].at = (uint8_t)thread->at;
 	nr_trace++;
+	if (sched_at_each_stop != NULL)
+		sched_at_each_stop();
 	return thread->state == SCHED_READY;
 }
 
@@ -187,42 +193,64 @@ bool sched_run(unsigned thread)
 	return threads[thread].state == SCHED_ENDED;
 }
 
-/* One that can run, by chance or by priority; SCHED_THREADS: none can. */
-static unsigned choose(struct random *random, bool by_priority)
+enum strategy { BY_CHANCE, STALLING, BY_PRIORITY, NR_STRATEGIES };
+
+/* The one of two that runs first, by priority. */
+static unsigned first_of(unsigned a, unsigned b)
+{
+	return a == SCHED_THREADS || threads[b].priority > threads[a].priority ? b : a;
+}
+
+/* One that can run at this stop; SCHED_THREADS: none can. */
+static unsigned choose(struct random *random, enum strategy strategy, unsigned now)
 {
 	unsigned ready[SCHED_THREADS];
 	unsigned nr = 0, best = SCHED_THREADS;
 
-	for (unsigned i = 0; i < nr_threads; i++)
-		if (threads[i].state == SCHED_READY) {
+	for (unsigned i = 0; i < nr_threads; i++) {
+		if (threads[i].state != SCHED_READY)
+			continue;
+		best = first_of(best, i);
+		if (threads[i].stalled_until <= now)
 			ready[nr++] = i;
-			if (best == SCHED_THREADS || threads[i].priority > threads[best].priority)
-				best = i;
-		}
-	if (nr == 0 || by_priority)
+	}
+	if (nr == 0 || strategy == BY_PRIORITY)
 		return best;
 	return ready[random_below(random, nr)];
+}
+
+/* After a thread's stop: whether it shall stay there for a while. */
+static void hold_back(struct random *random, enum strategy strategy, unsigned stall_at,
+		      struct thread *thread, unsigned now)
+{
+	static int lowest;
+
+	if (now == 0)
+		lowest = 0;
+	/* One that yields waits for the others; now and then one falls behind. */
+	if (thread->at == STOP_YIELD || random_below(random, 64) == 0)
+		thread->priority = --lowest;
+	if (strategy == STALLING && thread->at == stall_at && random_below(random, 2) == 0)
+		thread->stalled_until = now + (unsigned)random_below(random, 600);
 }
 
 bool sched_random(uint64_t seed)
 {
 	struct random random;
-	bool by_priority;
-	int lowest = 0;
-	unsigned thread;
+	enum strategy strategy;
+	unsigned stall_at, thread;
 
 	random_seed(&random, seed);
-	by_priority = random_below(&random, 2) == 0;
+	strategy = (enum strategy)random_below(&random, NR_STRATEGIES);
+	stall_at = (unsigned)random_below(&random, NR_PAUSE_POINTS);
 	for (unsigned i = 0; i < nr_threads; i++)
 		threads[i].priority = 1 + (int)random_below(&random, 1000);
 	for (unsigned i = 0; i < STOPS_MAX; i++) {
-		thread = choose(&random, by_priority);
+		thread = choose(&random, strategy, i);
 		if (thread == SCHED_THREADS)
 			break;
 		(void)sched_step(thread);
-		/* One that yields waits for the others; now and then one falls behind. */
-		if (threads[thread].at == STOP_YIELD || random_below(&random, 64) == 0)
-			threads[thread].priority = --lowest;
+		hold_back(&random, strategy, stall_at, &threads[thread], i);
 	}
 	for (unsigned i = 0; i < nr_threads; i++)
 		if (threads[i].state != SCHED_ENDED)

@@ -36,6 +36,9 @@ bool sched_run(unsigned thread);
 /* Runs all of them to their ends in an order given by the seed; false: nobody can go on. */
 bool sched_random(uint64_t seed);
 
+/* Called by the test's thread after each stop of another, when set: looks, and changes nothing. */
+extern void (*sched_at_each_stop)(void);
+
 /* Says what has run since the last sched_end(), a line a stop, the last ones only. */
 void sched_print(void);
 /* All threads have ended: forgets them. */
