@@ -243,6 +243,15 @@ static void refuse_locked(int err)
 		nr_refused++;
 }
 
+static bool is_wholly_done(const struct going *going)
+{
+	uint64_t all = ~(uint64_t)0;
+
+	for (unsigned i = 0; i < PAGEBLOCK_WORDS; i++)
+		all &= going->done[i];
+	return all == ~(uint64_t)0;
+}
+
 /*
  * The metadata of wholly free blocks that were given back: nobody reads or writes it until
  * their pages can be had again.
@@ -257,7 +266,7 @@ static void drop_client_parts(struct batch *batch)
 	for (unsigned i = 0; i < batch->nr; i++) {
 		const struct going *going = &batch->going[i];
 
-		if (pageblock_bits_all(going->done, 0, PAGEBLOCK_PAGES))
+		if (is_wholly_done(going))
 			ranges[nr++] = (struct os_range){
 				.addr = zone_client(pfn_to_addr(going->block->pfn)),
 				.bytes = zone.config.client_droppable_bytes,
