@@ -269,7 +269,7 @@ static void handles(void)
 		room[nr_room] = malloc(MB);
 		EXPECT(room[nr_room] != NULL);
 	}
-	EXPECT(setrlimit(RLIMIT_DATA, &(struct rlimit){0, RLIM_INFINITY}) == 0);
+	EXPECT(setrlimit(RLIMIT_DATA, &(struct rlimit){4096, RLIM_INFINITY}) == 0);
 	for (; nr < NR_HANDLES; nr++) {
 		all[nr] = pb_handle_alloc(BYTES);
 		if (all[nr] == 0)
