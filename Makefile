@@ -128,6 +128,7 @@ check-fast-path: $(BUILD)/libpageblock.so
 -include tests/views.mk
 -include tests/programs.mk
 -include workloads/workloads.mk
+-include workloads/purge.mk
 -include workloads/return.mk
 -include workloads/isolation.mk
 -include tests/workloads.mk

@@ -285,7 +285,7 @@ static bool span_commit(struct span *span, size_t nr_blocks, enum migratetype mt
 {
 	size_t from = span_committed(span);
 	size_t to = from + nr_blocks;
-	bool huge;
+	bool huge = false;
 
 	if (commit_blocks(span, from, to, &huge) != 0)
 		return false;
