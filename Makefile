@@ -3,7 +3,7 @@
 #   make                 build/libpageblock.so and build/pageblock
 #   make check           all tests; ends with "N passed, N failed"
 #   make demo            redis-server on glibc and on the library, compared
-#   make bench           speed and memory beside the peers
+#   make bench           speed and memory beside the peers, 5 minutes (bench-full: an hour)
 #   make install         PREFIX=/usr/local DESTDIR=
 #
 # Variants go to directories of their own and can stand side by side:
