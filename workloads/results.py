@@ -172,7 +172,7 @@ def noise(data):
     if data["rounds"] < 3:
         verdict = "TOO FEW ROUNDS to tell noise from difference"
     elif data.get("load_of_others", 0) > NOISY_LOAD or noisy * 3 > len(spreads):
-        verdict = "TOO NOISY to tell small differences: repeat it on a quiet machine"
+        verdict = "TOO NOISY to tell small differences of time: repeat it on a quiet machine"
     return noisy, len(spreads), verdict
 
 
