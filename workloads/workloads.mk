@@ -58,7 +58,8 @@ define workloads_bench
 @status=0; worse() { [ $$status = 1 ] || status=$$1; }; \
 $(workloads_run) $(1) $(WORKLOADS_FLAGS) || worse $$?; echo; \
 $(workloads_instructions) || worse $$?; echo; \
-$(workloads_small) $(2) || worse $$?; \
+$(workloads_small) $(2) || worse $$?; echo; \
+workloads/sim --build $(BUILD) || worse $$?; echo; \
 $(workloads_report) || worse $$?; exit $$status
 endef
 
