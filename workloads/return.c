@@ -9,6 +9,8 @@
  *   large     as random, with blocks of 4 KiB to 4 MiB
  *   pair      one thread allocates, another keeps MIB / 4 of them and frees, 90 % at last
  *   threads   100 threads, 4 at a time, build MIB / 100 each, free 90 % at random and end
+ *   cycles    ten times: MIB / 4 from eight places in the code, all but a tenth freed; what
+ *             one of the eight asked for stays until the end of the next time
  *   sawtooth  2 threads build MIB / 4 each, free all of it at random, rest, and again
  *
  * Then the threads idle with a trickle: each allocates and frees 20 blocks of 16 to
@@ -58,9 +60,9 @@ struct item {
 	uint32_t mark;
 };
 
-enum case_kind { RANDOM, TENTH, SITE, SCOPE, LARGE, PAIR, THREADS, SAWTOOTH, NR_CASES };
+enum case_kind { RANDOM, TENTH, SITE, SCOPE, LARGE, PAIR, THREADS, CYCLES, SAWTOOTH, NR_CASES };
 static const char *const case_names[NR_CASES] = {"random", "tenth",   "site",    "scope", "large",
-						 "pair",   "threads", "sawtooth"};
+						 "pair",   "threads", "cycles", "sawtooth"};
 static enum case_kind kind;
 
 static uint64_t clock_ns(clockid_t clock)
@@ -474,6 +476,73 @@ static void *sawtooth_thread(void *argument)
 	return NULL;
 }
 
+/* --- cycles --------------------------------------------------------------------------- */
+
+enum { NR_CYCLES = 10, NR_ASKERS = 8, CYCLE_REST_MS = 2000 };
+
+/* One place in the code each; nothing tells them apart before the first time is over. */
+#define ASKER(n)                                                                               \
+	__attribute__((noinline)) static struct item *ask_##n(size_t size_bytes)              \
+	{                                                                                      \
+		struct item *item = item_init(malloc(size_bytes), size_bytes);                 \
+                                                                                               \
+		__asm__ volatile("" : : "i"(n)); /* no two are folded into one */              \
+		return item;                                                                   \
+	}
+ASKER(0) ASKER(1) ASKER(2) ASKER(3) ASKER(4) ASKER(5) ASKER(6) ASKER(7)
+#undef ASKER
+
+static struct item *(*const askers[NR_ASKERS])(size_t) = {ask_0, ask_1, ask_2, ask_3,
+							  ask_4, ask_5, ask_6, ask_7};
+
+/* What asker 3 asks for, a tenth of all, lives until the end of the next cycle. */
+static void *cycles_thread(void *argument)
+{
+	struct random random = random_seed((uintptr_t)argument);
+	struct item *kept = NULL;
+
+	together("fill");
+	for (unsigned cycle = 0; cycle < NR_CYCLES; cycle++) {
+		size_t want = total_bytes / 4 / NR_THREADS;
+		struct heap_of_items items = {.table_bytes = want / 16 * sizeof(struct item *)};
+		struct tally tally = {0};
+		struct item *older = kept;
+
+		together("up");
+		kept = NULL;
+		items.table = map_table(items.table_bytes);
+		for (size_t bytes = 0, nr = 0, size; bytes < want; bytes += size, nr++) {
+			unsigned asker = nr % KEEP == 0 ? 3 : (unsigned)(nr % (NR_ASKERS - 1));
+			struct item *item;
+
+			asker += nr % KEEP != 0 && asker >= 3;
+			item = askers[asker](size = next_size(&random));
+			tally_add(&tally, (int64_t)size);
+			if (asker == 3) {
+				item->next = kept;
+				kept = item;
+			} else {
+				items.table[items.nr++] = item;
+			}
+		}
+		shuffle(items.table, items.nr, &random);
+		together("down");
+		for (size_t i = 0; i < items.nr; i++)
+			tally_add(&tally, -(int64_t)item_free(items.table[i]));
+		for (struct item *next; older; older = next) {
+			next = older->next;
+			tally_add(&tally, -(int64_t)item_free(older));
+		}
+		tally_show(&tally);
+		munmap(items.table, items.table_bytes);
+		together("rest");
+		trickle_until(now_ns() + (uint64_t)CYCLE_REST_MS * 1000000u, &random);
+	}
+	together("end");
+	check_kept(kept);
+	return NULL;
+}
+
 /* --- main ---------------------------------------------------------------------------- */
 
 static enum case_kind case_of(const char *name)
@@ -501,6 +570,7 @@ int main(int argc, char **argv)
 	else
 		run_threads(kind == PAIR       ? pair_thread
 			    : kind == SAWTOOTH ? sawtooth_thread
+			    : kind == CYCLES   ? cycles_thread
 					       : peak_thread);
 	return 0;
 }
