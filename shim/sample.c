@@ -19,7 +19,7 @@
 #define NEVER (INT64_MAX / 2)
 
 struct samples samples;
-_Atomic bool sample_is_on;
+uint8_t sample_class[SMALL_MAX / 16 + 1];
 
 static unsigned (*unwind)(void **frames, unsigned max);
 /* What keeps a sample from being taken while one is: in the thread, and around a fork. */
@@ -101,7 +101,7 @@ static uint64_t weight_of(size_t size)
 void sample_arm(struct heap *h)
 {
 	/* Relaxed: whoever switches it on asks each heap's thread to come here again. */
-	if (!atomic_load_explicit(&sample_is_on, memory_order_relaxed)) {
+	if (!atomic_load_explicit(&samples.on, memory_order_relaxed)) {
 		h->sample_left = NEVER;
 		return;
 	}
@@ -114,7 +114,7 @@ void sample_arm(struct heap *h)
 bool sample_is_due(struct heap *h)
 {
 	sample_arm(h);
-	return atomic_load_explicit(&sample_is_on, memory_order_relaxed);
+	return atomic_load_explicit(&samples.on, memory_order_relaxed);
 }
 
 /* --- memory -------------------------------------------------------------------------- */
@@ -451,6 +451,8 @@ int shim_sample_setup(size_t rate, unsigned (*unwinder)(void **frames, unsigned 
 	} else if (!reserve()) {
 		err = -ENOMEM;
 	} else {
+		for (size_t i = 0; i <= SMALL_MAX / 16; i++)
+			sample_class[i] = (uint8_t)class_of(i * 16);
 		samples.rate = rate;
 		samples.started_ns = os_now_ns();
 		unwind = unwinder;
@@ -464,7 +466,7 @@ int shim_sample_switch(bool on)
 	if (samples.rate == 0)
 		return -EINVAL;
 	/* Relaxed: the lock of each heap publishes it to the heap's thread. */
-	if (atomic_exchange_explicit(&sample_is_on, on, memory_order_relaxed) == on)
+	if (atomic_exchange_explicit(&samples.on, on, memory_order_relaxed) == on)
 		return 0;
 	heap_divert_all(DIVERT_SAMPLE);
 	return 0;
@@ -472,7 +474,7 @@ int shim_sample_switch(bool on)
 
 bool shim_sample_is_on(void)
 {
-	return atomic_load_explicit(&sample_is_on, memory_order_relaxed);
+	return atomic_load_explicit(&samples.on, memory_order_relaxed);
 }
 
 /* --- looking at them ------------------------------------------------------------------------

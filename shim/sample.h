@@ -36,6 +36,7 @@ struct sample_record {
 /* All that profiles are made of. */
 struct samples {
 	struct lock lock;
+	_Atomic bool on; /* whether new objects are to be sampled */
 	uint32_t nr_records; /* places used so far, free ones included; place 0 is none */
 	uint32_t free_record;
 	uint32_t nr_sites;
@@ -55,8 +56,8 @@ struct samples {
 };
 extern struct samples samples;
 
-/* Whether new objects are to be sampled. */
-extern _Atomic bool sample_is_on;
+/* class_of() by (size + 15) / 16, for small sizes; filled in when sampling is set up. */
+extern uint8_t sample_class[SMALL_MAX / 16 + 1];
 
 /* How many bytes it is to the heap's next sample: by its thread, or under its lock. */
 void sample_arm(struct heap *h);

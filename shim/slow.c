@@ -172,9 +172,9 @@ static NOINLINE void *malloc_any(size_t size, unsigned place,
  * (else their bin is empty, or somebody else's word), or are placed here.  NULL: nothing, or
  * there is more to be done.
  */
-static inline void *take_at_hand(struct heap *h, size_t size)
+static inline void *take_at_hand(struct heap *h, unsigned cls, size_t size)
 {
-	struct bin *b = &h->bins[class_of(size)];
+	struct bin *b = &h->bins[cls];
 	struct object *o = b->head;
 
 	if (unlikely(o == NULL || heap_is_asked(h) || h->sample_left < (int64_t)size))
@@ -186,20 +186,18 @@ static inline void *take_at_hand(struct heap *h, size_t size)
 void *slow_malloc(size_t size)
 {
 	struct heap *h = heap_current;
-	void *p;
+	void *p = NULL;
 
-	if (likely(size - SMALL_MAX - 1 < MEDIUM_MAX - SMALL_MAX) ||
-	    (h->counted && size <= SMALL_MAX)) {
-		p = take_at_hand(h, size);
-		if (likely(p != NULL))
-			return p;
-	}
-	return malloc_any(size, PLACE_ANY, NULL);
+	if (h->counted && size <= SMALL_MAX)
+		p = take_at_hand(h, sample_class[(size + 15) / 16], size);
+	else if (likely(size - SMALL_MAX - 1 < MEDIUM_MAX - SMALL_MAX))
+		p = take_at_hand(h, class_of(size), size);
+	return likely(p != NULL) ? p : malloc_any(size, PLACE_ANY, NULL);
 }
 
 void *slow_malloc_at(size_t size, unsigned place, const struct sites_caller *caller)
 {
-	void *p = size <= MEDIUM_MAX ? take_at_hand(heap_now[place], size) : NULL;
+	void *p = size <= MEDIUM_MAX ? take_at_hand(heap_now[place], class_of(size), size) : NULL;
 
 	return likely(p != NULL) ? p : malloc_any(size, place, caller);
 }

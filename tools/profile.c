@@ -106,6 +106,11 @@ static int begin(struct task *t, int argc, char **argv, const struct option *opt
 	if (status != 0)
 		return status;
 	status = samples_read(&t->v, &t->reader);
+	if (status == 0 && !t->v.on && t->seconds > 0) {
+		complain(t->verb, "%s (%d) takes no samples now; pageblock set %d prof_active:true",
+			 t->reader.name, (int)pid, (int)pid);
+		status = EXIT_REFUSED;
+	}
 	if (status != 0) {
 		samples_free(&t->v);
 		reader_close(&t->reader);
@@ -326,6 +331,8 @@ static void profile_as_text(const struct task *t)
 	       t->reader.name, (int)t->reader.pid, human_bytes(live, t->v.weight_live),
 	       human_bytes(peak, t->v.weight_peak), (unsigned long long)t->v.nr_taken,
 	       human_bytes(rate, t->v.rate));
+	if (!t->v.on)
+		puts("no more samples are being taken (prof_active:false)");
 	if (t->v.nr_dropped > 0)
 		printf("%llu samples were dropped for want of room\n",
 		       (unsigned long long)t->v.nr_dropped);

@@ -181,6 +181,7 @@ int samples_read(struct samples_view *v, struct reader *r)
 		if (same_moment(before, after, at))
 			break;
 	}
+	v->on = get(before, at->samples_on) != 0;
 	v->nr_taken = get(before, at->samples_nr_taken);
 	v->nr_dropped = get(before, at->samples_nr_dropped);
 	v->started_ns = get(before, at->samples_started_ns);

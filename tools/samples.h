@@ -26,6 +26,7 @@ struct record_view {
 };
 
 struct samples_view {
+	bool on; /* whether more are being taken */
 	uint64_t rate, nr_taken, nr_dropped, started_ns, now_ns;
 	uint64_t weight_live, weight_peak;
 	struct site_view *sites; /* sites[0] is none */
