@@ -2,6 +2,8 @@
 #
 #   make                 build/libpageblock.so and build/pageblock
 #   make check           all tests; ends with "N passed, N failed"
+#   make model           isolation's protocol in all interleavings (spin)
+#   make mutants         historic mistakes built in: the tests must notice each
 #   make demo            redis-server on glibc and on the library, compared
 #   make bench           speed and memory beside the peers, 5 minutes (bench-full: an hour)
 #   make install         PREFIX=/usr/local DESTDIR=
