@@ -56,10 +56,10 @@ $(WORKLOADS_DIR)/%.so: workloads/%.c workloads/workloads.mk
 # small.
 define workloads_bench
 @status=0; worse() { [ $$status = 1 ] || status=$$1; }; \
-$(workloads_run) $(1) $(WORKLOADS_FLAGS) || worse $$?; echo; \
-$(workloads_instructions) || worse $$?; echo; \
+workloads/sim --build $(BUILD) >$(WORKLOADS_DIR)/sim.txt || worse $$?; \
+$(workloads_instructions) || worse $$?; \
 $(workloads_small) $(2) || worse $$?; echo; \
-workloads/sim --build $(BUILD) || worse $$?; echo; \
+$(workloads_run) $(1) $(WORKLOADS_FLAGS) || worse $$?; \
 $(workloads_report) || worse $$?; exit $$status
 endef
 
