@@ -100,3 +100,9 @@ COLD void inspect_answer(void)
 	atomic_store_explicit(&request->answered, number, memory_order_release);
 	errno = saved;
 }
+
+void inspect_fork_child(void)
+{
+	/* Relaxed: there is one thread. */
+	atomic_store_explicit(&pb_inspect.request.pending, 0, memory_order_relaxed);
+}

@@ -119,6 +119,9 @@ void inspect_answer(void);
 /* Who does it: writes result and text, returns 0 or a negative errno.  Set once, early. */
 void inspect_set_handler(int (*handler)(struct inspect_request *request));
 
+/* In the child of a fork: what was asked of the parent is not asked of the child. */
+void inspect_fork_child(void);
+
 /* Core's own part. */
 void inspect_core(void);
 

@@ -572,4 +572,5 @@ void core_fork_child(void)
 	work_fork_child();
 	purge_fork_child();
 	isolate_fork_child();
+	inspect_fork_child();
 }

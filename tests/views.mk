@@ -25,7 +25,7 @@ $(TVW)/%: tests/views/%.c tests/views.mk
 	@mkdir -p $(@D)
 	$(CC) $(TEST_CFLAGS) -o $@ $< $(TEST_LINK)
 
-TVW_PROGRAMS := $(addprefix $(TVW)/,truth readings fake known churn)
+TVW_PROGRAMS := $(addprefix $(TVW)/,truth readings fake known churn forks)
 
 CHECKS += check-views
 .PHONY: check-views bench-views
