@@ -15,7 +15,7 @@ struct slab {
 	struct slab *next, *prev; /* of the thread's that have room */
 	struct pages_thread *thread;
 	pfn_t pfn;
-	uint32_t class_nr, object_bytes, nr_objects, nr_used;
+	uint32_t class_nr, group, object_bytes, nr_objects, nr_used;
 	uint64_t used[MAP_WORDS];
 };
 
@@ -61,7 +61,7 @@ bool pages_init(struct pages *pages, unsigned nr_threads, size_t nr_objects)
 
 static void list_add(struct slab *slab)
 {
-	struct slab **head = &slab->thread->partial[slab->class_nr];
+	struct slab **head = &slab->thread->partial[slab->group][slab->class_nr];
 
 	slab->prev = NULL;
 	slab->next = *head;
@@ -75,7 +75,7 @@ static void list_remove(struct slab *slab)
 	if (slab->prev != NULL)
 		slab->prev->next = slab->next;
 	else
-		slab->thread->partial[slab->class_nr] = slab->next;
+		slab->thread->partial[slab->group][slab->class_nr] = slab->next;
 	if (slab->next != NULL)
 		slab->next->prev = slab->prev;
 }
@@ -103,6 +103,7 @@ static struct slab *slab_new(struct pages *pages, struct pages_thread *thread,
 	*slab = (struct slab){ .thread = thread,
 			       .pfn = pfn,
 			       .class_nr = class_nr,
+			       .group = pages->group,
 			       .object_bytes = object_bytes,
 			       .nr_objects = (uint32_t)(SLAB_BYTES / object_bytes) };
 	list_add(slab);
@@ -110,9 +111,10 @@ static struct slab *slab_new(struct pages *pages, struct pages_thread *thread,
 }
 
 /* The fullest of the first few that have room. */
-static struct slab *slab_with_room(const struct pages_thread *thread, uint32_t class_nr)
+static struct slab *slab_with_room(const struct pages_thread *thread, unsigned group,
+				   uint32_t class_nr)
 {
-	struct slab *best = thread->partial[class_nr];
+	struct slab *best = thread->partial[group][class_nr];
 	struct slab *slab = best;
 
 	for (unsigned i = 0; slab != NULL && i < 4; i++, slab = slab->next)
@@ -192,7 +194,7 @@ void *pages_alloc(struct pages *pages, unsigned thread_nr, size_t object_nr, siz
 	if (size > PAGES_SMALL_MAX || align_log2 > 4)
 		return alloc_run(pages, thread, object, size, align_log2);
 	class_nr = class_of(size, &object_bytes);
-	slab = slab_with_room(thread, class_nr);
+	slab = slab_with_room(thread, pages->group, class_nr);
 	if (slab == NULL)
 		slab = slab_new(pages, thread, class_nr, object_bytes);
 	if (slab == NULL)

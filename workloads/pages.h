@@ -13,12 +13,13 @@
 
 #define PAGES_SMALL_MAX ((size_t)16 << 10)
 #define PAGES_CLASSES 36u
+#define PAGES_GROUPS 16u
 
 struct slab;
 
 struct pages_thread {
 	struct pcp pcp;
-	struct slab *partial[PAGES_CLASSES];
+	struct slab *partial[PAGES_GROUPS][PAGES_CLASSES];
 };
 
 struct pages_object {
@@ -31,6 +32,7 @@ struct pages {
 	struct pages_thread *threads;
 	struct pages_object *objects;
 	struct slab *unused;
+	unsigned group; /* of what is allocated next: groups share no slabs */
 	uint64_t nr_requests; /* made of the page allocator, frees included */
 };
 

@@ -47,7 +47,7 @@ enum {
 enum touch { TOUCH_NONE, TOUCH_PAGES, TOUCH_ALL };
 
 static struct {
-	bool serial, check, pages, once;
+	bool serial, check, pages, oracle, once;
 	enum touch touch;
 	unsigned nr_runs;
 	uint64_t window;
@@ -58,6 +58,7 @@ static const char usage_text[] =
 	"usage: replay [OPTION..] TRACE..\n"
 	"  --serial       one thread plays all, in the recorded order\n"
 	"  --pages        the page allocator alone, without malloc; implies --serial\n"
+	"  --oracle       the same, knowing beforehand when each block will be freed\n"
 	"  --check        fill every block and see that nothing changes it\n"
 	"  --touch WHAT   none, pages (default: one byte of each), all\n"
 	"  --runs N       measure time N times (default 3)\n"
@@ -79,6 +80,7 @@ struct plan {
 	uint64_t peak_live, end_live;
 	double mean_live;
 	uint32_t *size_of_birth; /* by object: its event */
+	uint8_t *group;          /* by object: when it dies, in parts of the trace */
 };
 
 /* Memory that is in place, and no malloc's. */
@@ -150,6 +152,27 @@ static void plan_sizes(struct plan *plan)
 	plan->mean_live = t->nr_events > 0 ? sum / (double)t->nr_events : 0;
 }
 
+/*
+ * Perfect knowledge: objects are told apart by when they die, in as many equal parts of the
+ * trace as there are groups but one; what never dies is of the last.
+ */
+static void plan_deaths(struct plan *plan)
+{
+	const struct trace *t = &plan->trace;
+
+	plan->group = in_place((size_t)t->nr_objects + 1);
+	memset(plan->group, PAGES_GROUPS - 1, t->nr_objects);
+	for (uint64_t i = 0; i < t->nr_events; i++) {
+		const struct trace_event *e = &t->events[i];
+		uint8_t group = (uint8_t)(i * (PAGES_GROUPS - 1) / t->nr_events);
+
+		if (e->op == TRACE_FREE)
+			plan->group[e->object] = group;
+		if (e->op == TRACE_REALLOC)
+			plan->group[e->from] = group;
+	}
+}
+
 static bool plan_make(struct plan *plan, const char *path)
 {
 	char why[256];
@@ -168,6 +191,7 @@ static bool plan_make(struct plan *plan, const char *path)
 	}
 	plan_threads(plan);
 	plan_sizes(plan);
+	plan_deaths(plan);
 	return true;
 }
 
@@ -179,6 +203,7 @@ static void plan_free(struct plan *plan)
 	munmap(plan->first, (t->nr_threads + 1) * sizeof(*plan->first));
 	munmap(plan->starter, t->nr_threads * sizeof(*plan->starter));
 	munmap(plan->start_at, t->nr_threads * sizeof(*plan->start_at));
+	munmap(plan->group, (size_t)t->nr_objects + 1);
 	munmap(plan->size_of_birth, ((size_t)t->nr_objects + 1) * sizeof(uint32_t));
 	trace_free(&plan->trace);
 }
@@ -189,7 +214,8 @@ static void plan_free(struct plan *plan)
 struct result {
 	double seconds;
 	uint64_t peak_live, peak_resident, resident_at_peak, end_resident;
-	double mean_resident;
+	double mean_resident, mean_held; /* held: handed out by the page allocator */
+	uint64_t end_held;
 	uint64_t nr_requests; /* --pages */
 	struct core_stats core;
 	int status;
@@ -208,7 +234,7 @@ static struct {
 	struct pages pages;
 	struct result *result;
 	uint64_t own_bytes;
-	double sum_resident;
+	double sum_resident, sum_held;
 	unsigned nr_samples;
 	bool sampling;
 } play;
@@ -358,6 +384,7 @@ static void play_realloc(const struct trace_event *e, uint64_t event)
 		born(e, realloc(old, (size_t)e->size), event);
 		return;
 	}
+	play.pages.group = options.oracle ? play.plan->group[e->object] : 0;
 	p = pages_alloc(&play.pages, e->thread, e->object, (size_t)e->size, 0);
 	if (p != NULL)
 		memcpy(p, old,
@@ -371,6 +398,7 @@ static void *allocate(const struct trace_event *e)
 	size_t size = (size_t)e->size;
 	void *p = NULL;
 
+	play.pages.group = options.oracle ? play.plan->group[e->object] : 0;
 	if (options.pages)
 		return pages_alloc(&play.pages, e->thread, e->object, size, e->align_log2);
 	if (e->op == TRACE_CALLOC)
@@ -409,6 +437,14 @@ static void play_event(uint64_t event)
 	}
 }
 
+static uint64_t held_bytes(void)
+{
+	struct core_stats stats;
+
+	core_stats_read(&stats);
+	return stats.allocated_pages * PAGE;
+}
+
 static void sample(uint64_t event)
 {
 	uint64_t resident = resident_bytes() - play.own_bytes;
@@ -418,8 +454,10 @@ static void sample(uint64_t event)
 		r->peak_resident = resident;
 	if (event == play.plan->peak_at)
 		r->resident_at_peak = resident;
-	else
+	else {
 		play.sum_resident += (double)resident;
+		play.sum_held += options.pages ? (double)held_bytes() : 0;
+	}
 	play.nr_samples += event != play.plan->peak_at;
 }
 
@@ -561,6 +599,9 @@ static void run_plan(const struct plan *plan, struct result *result, bool sampli
 			result->peak_resident = result->end_resident;
 		if (play.nr_samples > 0)
 			result->mean_resident = play.sum_resident / play.nr_samples;
+		if (play.nr_samples > 0)
+			result->mean_held = play.sum_held / play.nr_samples;
+		result->end_held = options.pages ? held_bytes() : 0;
 	}
 	if (options.pages) {
 		result->nr_requests = play.pages.nr_requests;
@@ -624,7 +665,9 @@ static void print_text(const struct plan *plan, const struct figures *f)
 	printf("%s: %" PRIu64 " events, %u objects, %u thread%s%s%s\n", plan->name,
 	       t->nr_events, t->nr_objects, t->nr_threads, t->nr_threads == 1 ? "" : "s",
 	       t->nr_threads > 1 && options.serial ? " played by one" : "",
-	       options.pages ? ", on the page allocator alone" : "");
+	       options.oracle  ? ", on the page allocator alone, deaths known"
+	       : options.pages ? ", on the page allocator alone"
+			       : "");
 	printf("  time               %9.4f s, %.1f ns an event (%.4f..%.4f in %u runs)\n",
 	       f->median, f->median * 1e9 / (double)t->nr_events, f->least, f->most,
 	       options.nr_runs);
@@ -640,6 +683,12 @@ static void print_text(const struct plan *plan, const struct figures *f)
 		printf("  fragmentation      %9.1f %% of what is resident at the peak is not "
 		       "live\n",
 		       100 * (1 - ratio((double)plan->peak_live, (double)m->resident_at_peak)));
+	if (options.pages)
+		printf("  held on average    %9.2f MiB of pages, %.3f times what is live; at "
+		       "the end "
+		       "%.2f MiB\n",
+		       m->mean_held / mib, ratio(m->mean_held, plan->mean_live),
+		       (double)m->end_held / mib);
 	if (options.pages)
 		printf("  page allocator     %9" PRIu64 " requests, %" PRIu64
 		       " blocks, %" PRIu64 " claims, %" PRIu64 " steals\n",
@@ -682,8 +731,10 @@ static void print_json(FILE *file, const struct plan *plan, const struct figures
 		m->end_resident, m->resident_at_peak);
 	if (options.pages)
 		fprintf(file,
+			", \"oracle\": %s, \"mean_held\": %.0f, \"end_held\": %" PRIu64
 			", \"requests\": %" PRIu64 ", \"blocks\": %" PRIu64
 			", \"claims\": %" PRIu64 ", \"steals\": %" PRIu64,
+			options.oracle ? "true" : "false", m->mean_held, m->end_held,
 			m->nr_requests, m->core.nr_blocks, m->core.claims, m->core.steals);
 	fputs("}", file);
 }
@@ -748,6 +799,7 @@ static bool parse_options(int argc, char **argv)
 		{ "runs", required_argument, NULL, 'r' },
 		{ "window", required_argument, NULL, 'w' },
 		{ "once", no_argument, NULL, 'o' },
+		{ "oracle", no_argument, NULL, 'O' },
 		{ "json", required_argument, NULL, 'j' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
@@ -760,6 +812,8 @@ static bool parse_options(int argc, char **argv)
 			options.serial = true;
 		else if (c == 'p')
 			options.pages = options.serial = true;
+		else if (c == 'O')
+			options.oracle = options.pages = options.serial = true;
 		else if (c == 'c')
 			options.check = true;
 		else if (c == 'o')

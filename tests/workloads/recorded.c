@@ -8,6 +8,7 @@
  *   kill       allocates 7,001 bytes and kills itself
  *   close      closes all descriptors, then allocates a lot
  *   much N     N mallocs and frees
+ *   mixed N    N mallocs, then all but every tenth are freed
  */
 #define _GNU_SOURCE
 #include <malloc.h>
@@ -84,6 +85,18 @@ static void much(size_t nr)
 	}
 }
 
+static void mixed(size_t nr)
+{
+	void **blocks = calloc(nr, sizeof(*blocks));
+
+	for (size_t i = 0; blocks != NULL && i < nr; i++)
+		blocks[i] = use(malloc(16 + i % 200));
+	for (size_t i = 0; blocks != NULL && i < nr; i++)
+		if (i % 10 != 0)
+			free(blocks[i]);
+	free(blocks);
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
@@ -111,6 +124,8 @@ int main(int argc, char **argv)
 			close(fd);
 		much(20000);
 		use(malloc(7001));
+	} else if (strcmp(what, "mixed") == 0) {
+		mixed(nr);
 	} else if (strcmp(what, "much") == 0) {
 		much(nr);
 	} else {
