@@ -53,11 +53,13 @@ install: all $(BUILD)/pageblock.pc
 	install -m 644 doc/man/pageblock.1 '$(DESTDIR)$(MANDIR)/man1/pageblock.1'
 	install -m 644 doc/man/pageblock.3 '$(DESTDIR)$(MANDIR)/man3/pageblock.3'
 	install -m 644 doc/man/pageblock.7 '$(DESTDIR)$(MANDIR)/man7/pageblock.7'
+	install -d '$(DESTDIR)$(MANDIR)/man5'
+	install -m 644 doc/man/pageblock-trace.5 '$(DESTDIR)$(MANDIR)/man5/pageblock-trace.5'
 	install -d '$(DESTDIR)$(COMPLETIONSDIR)'
 	$(BUILD)/pageblock completion bash >'$(DESTDIR)$(COMPLETIONSDIR)/pageblock'
 
 uninstall:
-	rm -f '$(DESTDIR)$(BINDIR)/pageblock' '$(DESTDIR)$(LIBDIR)/libpageblock.so' \
+	rm -f '$(DESTDIR)$(MANDIR)/man5/pageblock-trace.5' '$(DESTDIR)$(BINDIR)/pageblock' '$(DESTDIR)$(LIBDIR)/libpageblock.so' \
 	  '$(DESTDIR)$(LIBDIR)/libpageblock-record.so' \
 	  '$(DESTDIR)$(LIBDIR)/pkgconfig/pageblock.pc' '$(DESTDIR)$(INCLUDEDIR)/pageblock.h' \
 	  '$(DESTDIR)$(MANDIR)/man1/pageblock.1' '$(DESTDIR)$(MANDIR)/man3/pageblock.3' \
