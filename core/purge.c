@@ -126,7 +126,10 @@ static void begin_locked(struct batch *batch, struct pageblock *block)
 	pageblock_purge_begin(block);
 	for (unsigned k = 0; k < PAGEBLOCK_WORDS; k++) {
 		batch->going[i].runs[k] = block->purging[k];
-		batch->going[i].dirty[k] = block->purging[k] & block->dirty[k];
+		/* Of a huge page all is resident, also what was never touched. */
+		batch->going[i].dirty[k] = block->thp == THP_HUGE
+						   ? block->purging[k]
+						   : block->purging[k] & block->dirty[k];
 	}
 	index_update(block);
 }

@@ -15,8 +15,8 @@
 #include "core/work.h"
 #include "core/zone.h"
 
-/* An eighth of a block. */
-#define WASTE_PAGES 64u
+/* 64 KiB. */
+#define WASTE_PAGES 16u
 /* This much more, 4 MiB, begins passes anew. */
 #define MORE_PAGES ((uint64_t)1024)
 /* Looked at in one slice, and in one critical section. */
@@ -60,7 +60,9 @@ static bool look_locked(struct pageblock *block)
 	uint8_t nr_seen = (uint8_t)(block->nr_free / 2);
 	bool same = block->nr_seen == nr_seen;
 
-	if (block->nr_dirty < WASTE_PAGES || pageblock_whole(block) || block->nr_purging > 0)
+	/* All of a huge page is resident, also what was never touched. */
+	if (block->nr_dirty == 0 || pageblock_whole(block) || block->nr_purging > 0 ||
+	    (block->thp == THP_HUGE ? block->nr_free : block->nr_dirty) < WASTE_PAGES)
 		return false;
 	block->nr_seen = nr_seen;
 	pass.again |= !same;

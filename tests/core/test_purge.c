@@ -478,13 +478,13 @@ Test(purge, what_changes_in_a_block_in_use_stays, .init = start, .fini = finish)
 	cr_assert(!fake_os_touched(pfn + 511));
 }
 
-Test(purge, a_little_in_a_block_in_use_stays, .init = start, .fini = finish)
+Test(purge, a_little_in_a_block_in_use_stays, .init = start_large, .fini = finish)
 {
-	pfn_t pfn = take(32 * 512);
+	pfn_t pfn = take(128 * 512);
 
-	/* 32 times 63 pages: more than what begins a pass, less than what pays. */
-	for (unsigned i = 0; i < 32; i++)
-		give(pfn + i * 512, 63);
+	/* 128 times 15 pages: more than what begins a pass, less than what pays. */
+	for (unsigned i = 0; i < 128; i++)
+		give(pfn + i * 512, 15);
 	passes(10);
 	cr_assert(stats().purged_pages == 0 && work_next_ns == WORK_NEVER);
 }
