@@ -48,9 +48,9 @@ struct slab {
 	uint16_t nr_free; /* bits set in bitmap */
 	uint16_t nr_objects;
 	uint8_t cls;
-	uint8_t list;       /* index in heap_class.lists, or NO_LIST */
-	uint8_t head_delta; /* granules back to the first of the slab; only this and heap are
-			       valid in the others */
+	uint8_t list;          /* index in heap_class.lists, or NO_LIST */
+	uint8_t head_delta;    /* granules back to the first of the slab; only this and heap are
+				  valid in the others */
 	_Atomic uint8_t flags; /* SLAB_*; written under the owner's lock, read by anybody */
 	/* A bit for each page of this granule, of each granule, that was given back to the
 	 * system and not used since: all objects that touch it are free. */
@@ -112,11 +112,13 @@ static inline struct slab *slab_of(const void *p)
 	return slab_in(block_client(p), p);
 }
 
-static inline struct slab_samples *slab_samples(const struct slab *s)
+/* Beside the header, in the same client area. */
+static inline struct slab_samples *slab_samples(struct slab *s)
 {
-	return &block_client(s->start)
-			->samples[((uintptr_t)s->start >> GRANULE_SHIFT) &
-				  (PAGEBLOCK_GRANULES - 1)];
+	size_t i = ((uintptr_t)s->start >> GRANULE_SHIFT) & (PAGEBLOCK_GRANULES - 1);
+	char *client = (char *)(s - i) - offsetof(struct block_client, slabs);
+
+	return &((struct block_client *)(void *)client)->samples[i];
 }
 
 static inline struct heap *slab_heap(struct slab *s)
@@ -132,7 +134,8 @@ static inline unsigned slab_flags(const struct slab *s)
 	return atomic_load_explicit(&s->flags, memory_order_relaxed);
 }
 
-/* The bin of its objects, whose entry the slab's granules have in the table unless it is cold. */
+/* The bin of its objects, whose entry the slab's granules have in the table unless it is cold.
+ */
 static inline struct bin *slab_bin(struct slab *s, struct heap *h)
 {
 	return &h->bins[s->cls];
