@@ -33,8 +33,8 @@
 
 /* Refills of a site after which it is known whether several call, and how many of them all
  * but the first caller must have. */
-#define CALLER_SAMPLES 64u
-#define CALLER_OTHERS 8u
+#define CALLER_SAMPLES 128u
+#define CALLER_OTHERS 4u
 
 struct site {
 	uintptr_t site;
