@@ -487,23 +487,28 @@ ALIAS(tc_deletearray_aligned_nothrow, _ZdaPvSt11align_val_tRKSt9nothrow_t)
 
 /* --- twins by site ------------------------------------------------------------------- */
 
-static NOINLINE void *new_sited_slow(size_t size)
+static inline void *new_sited_slow_from(size_t size, struct sites_caller caller)
 {
-	void *p = sites_malloc(size, SITES_CALLER());
+	void *p = sites_malloc(size, caller);
 
 	return likely(p != NULL) ? p : new_failed(size, 0);
 }
 
+static NOINLINE __attribute__((unused)) void *new_sited_slow(size_t size)
+{
+	return new_sited_slow_from(size, SITES_CALLER());
+}
+
 static void *new_sited(size_t size)
 {
-	return fast_malloc_from(SITED_HEAP(), size, new_sited_slow);
+	return SITED_MALLOC(size, new_sited_slow);
 }
 
 static void *new_array_sited(size_t size)
 {
 	if (REPLACED(_Znwm))
 		return _Znwm(size);
-	return fast_malloc_from(SITED_HEAP(), size, new_sited_slow);
+	return SITED_MALLOC(size, new_sited_slow);
 }
 
 const struct sited_twin sited_new_twins[] = {

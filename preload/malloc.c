@@ -162,7 +162,7 @@ ALIAS(malloc_size, malloc_usable_size)
 
 static void *malloc_sited(size_t size)
 {
-	return fast_malloc_from(SITED_HEAP(), size, sited_slow);
+	return SITED_MALLOC(size, sited_slow);
 }
 
 static void *calloc_sited(size_t nr, size_t size)

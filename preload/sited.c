@@ -3,8 +3,10 @@
 
 #include <string.h>
 
-/* Where the twins' offsets stand, each relative to its own place in this list. */
-extern const int32_t __start_sited_offsets[], __stop_sited_offsets[];
+/* Where the twins' offsets stand, each relative to its own place in this list; debug builds
+ * have none. */
+extern const int32_t __start_sited_offsets[] __attribute__((weak, visibility("hidden")));
+extern const int32_t __stop_sited_offsets[] __attribute__((weak, visibility("hidden")));
 
 #define JUMP_BYTES 5
 

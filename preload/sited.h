@@ -42,6 +42,17 @@ static ALWAYS_INLINE struct heap *sited_heap(uintptr_t site)
 
 #define SITED_HEAP() sited_heap((uintptr_t)__builtin_return_address(0))
 
+/*
+ * The twin's whole body: the fast path, left by a jump, so that the slow one still finds the
+ * program's return address on the stack.  Debug builds make calls of jumps: there the slow
+ * path is all there is, told by the twin who called.
+ */
+#if PB_DEBUG >= 1
+#define SITED_MALLOC(size, slow) slow##_from(size, SITES_CALLER())
+#else
+#define SITED_MALLOC(size, slow) fast_malloc_from(SITED_HEAP(), size, slow)
+#endif
+
 /* An original and its twin; the original by a name that nobody can replace. */
 typedef void sited_function(void);
 struct sited_twin {
@@ -50,8 +61,9 @@ struct sited_twin {
 };
 extern const struct sited_twin sited_malloc_twins[], sited_new_twins[];
 
-/* malloc's slow path for a twin that jumps here. */
+/* malloc's slow path for a twin that jumps here, and for one that says who called. */
 void *sited_slow(size_t size);
+#define sited_slow_from sites_malloc
 
 /* Puts the twins in place; false: it cannot be done here, and nothing has changed. */
 bool sited_start(void);

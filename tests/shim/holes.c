@@ -545,10 +545,11 @@ static uint64_t turn_over(struct rng *rng, unsigned nr_ops, bool passes)
 	return stats_now().slab_bytes;
 }
 
-/* More of memory empties, and none is needed in addition. */
+/* More of memory empties, and none is needed in addition.  As many operations where each
+ * step is checked: with fewer there is nothing to see. */
 Test(holes, sparse_blocks_drain, .timeout = TIME_BOUND_S)
 {
-	uint64_t nr_ops = nr_ops_of(24000);
+	uint64_t nr_ops = nr_ops_of(24000 * SLOWNESS);
 	struct rng rng = { seed_begin("holes/sparse_blocks_drain", nr_ops) }, again = rng;
 	uint64_t with, without;
 
