@@ -31,17 +31,10 @@ static void reserve(size_t cma_bytes)
 		os_write_stderr(failed, sizeof(failed) - 1);
 }
 
-static void init_once(void)
+/* What core is told at the start and whenever options change. */
+static struct core_config changeable(const struct shim_config *config)
 {
-	const struct shim_config *config = shim_config();
-	const struct core_config core = {
-		.client_bytes = BLOCK_CLIENT_BYTES,
-		.client_droppable_bytes = sizeof(((struct block_client *)NULL)->bitmaps),
-		.span_added = arena_span_added,
-		.vacate = vacate_range,
-		.vacate_end = vacate_end,
-		.pressed = reclaim_pressed,
-		.reserve_bytes = config->reserve_bytes,
+	return (struct core_config){
 		.decay_ns = config->decay_ns,
 		.purge_lazily = config->purge_lazily,
 		.thp_from_bytes = config->thp_from_bytes,
@@ -51,7 +44,20 @@ static void init_once(void)
 		.soft_limit_bytes = config->soft_limit_bytes,
 		.hard_limit_bytes = config->hard_limit_bytes,
 	};
+}
 
+static void init_once(void)
+{
+	const struct shim_config *config = shim_config();
+	struct core_config core = changeable(config);
+
+	core.client_bytes = BLOCK_CLIENT_BYTES;
+	core.client_droppable_bytes = sizeof(((struct block_client *)NULL)->bitmaps);
+	core.span_added = arena_span_added;
+	core.vacate = vacate_range;
+	core.vacate_end = vacate_end;
+	core.pressed = reclaim_pressed;
+	core.reserve_bytes = config->reserve_bytes;
 	CHECK(arena_init() == 0);
 	CHECK(core_init(&core) == 0);
 	holes_init(config->decay_ns);
@@ -62,16 +68,7 @@ static void init_once(void)
 
 void shim_reconfigure(const struct shim_config *config)
 {
-	const struct core_config core = {
-		.decay_ns = config->decay_ns,
-		.purge_lazily = config->purge_lazily,
-		.thp_from_bytes = config->thp_from_bytes,
-		.thp_extra_percent = config->thp_extra_percent,
-		.ready_bytes = config->ready_bytes,
-		.fork_child_purges = config->fork_child_purges,
-		.soft_limit_bytes = config->soft_limit_bytes,
-		.hard_limit_bytes = config->hard_limit_bytes,
-	};
+	const struct core_config core = changeable(config);
 
 	core_reconfigure(&core);
 	holes_set_decay(config->decay_ns);

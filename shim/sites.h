@@ -20,7 +20,7 @@
  * through: its caller's return address lies a fixed distance up the stack, which is found
  * once and then read.
  *
- * Invariants (sites_check): a place other than PLACE_ANY is given to a site only by
+ * Invariants: a place other than PLACE_ANY is given to a site only by
  * sites_note(), under the sites lock; the table's bytes are below NR_PLACES.
  */
 #ifndef PB_SHIM_SITES_H
