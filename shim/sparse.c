@@ -34,9 +34,12 @@ void sparse_pass_ends(void)
 
 	for (unsigned i = 0; i < NR_STEPS; i++)
 		nr += counted[i];
-	want = nr < SPARSE_MIN ? 0 : nr / 2;
-	for (step = 0; step < NR_STEPS && want >= counted[step]; step++)
-		want -= counted[step];
-	spared = step < NR_STEPS ? counted[step] - want : 0;
+	step = 0;
+	spared = UINT_MAX;
+	if (nr >= SPARSE_MIN) {
+		for (want = nr / 2; step < NR_STEPS && want >= counted[step]; step++)
+			want -= counted[step];
+		spared = step < NR_STEPS ? counted[step] - want : 0;
+	}
 	memset(counted, 0, sizeof(counted));
 }

@@ -44,6 +44,7 @@ static void *free_one(void *p)
 
 Test(divert, a_cold_slab_caches_as_others_do, .timeout = TIME_BOUND_S)
 {
+	test_config.decay_ns = DECAY_FOREVER_NS;
 	for (size_t i = 0; i < NR_SIZES; i++) {
 		void *p = shim_malloc(sizes[i]), *q = shim_malloc(sizes[i]);
 		struct slab *s = slab_of(p);
@@ -68,6 +69,7 @@ Test(divert, a_cold_slab_caches_as_others_do, .timeout = TIME_BOUND_S)
 
 Test(divert, a_cordoned_slab_hands_out_nothing, .timeout = TIME_BOUND_S)
 {
+	test_config.decay_ns = DECAY_FOREVER_NS;
 	for (size_t i = 0; i < NR_SIZES; i++) {
 		void *first = shim_malloc(sizes[i]), *kept[4096];
 		struct slab *s = slab_of(first);
@@ -98,6 +100,7 @@ Test(divert, a_cordoned_slab_hands_out_nothing, .timeout = TIME_BOUND_S)
 /* Each object that is cached when the slab is cordoned is handed out once more at most. */
 Test(divert, alternating_in_a_cordoned_slab_ends, .timeout = TIME_BOUND_S)
 {
+	test_config.decay_ns = DECAY_FOREVER_NS;
 	for (size_t i = 0; i < NR_SIZES; i++) {
 		void *p = shim_malloc(sizes[i]), *stays = shim_malloc(sizes[i]);
 		struct slab *s = slab_of(stays);
@@ -216,6 +219,7 @@ static void expect_undiverted(const struct heap *h)
 /* One call of any kind, whatever its size, is enough. */
 Test(divert, the_next_call_settles, .timeout = TIME_BOUND_S)
 {
+	test_config.decay_ns = DECAY_FOREVER_NS;
 	static const size_t all[] = {1, 500, SMALL_MAX, SMALL_MAX + 1, MEDIUM_MAX,
 				     MEDIUM_MAX + 1, PAGEBLOCK_BYTES};
 
@@ -338,6 +342,7 @@ static void *take_over(void *unused)
 
 Test(divert, a_thread_ends_unanswered, .timeout = TIME_BOUND_S)
 {
+	test_config.decay_ns = DECAY_FOREVER_NS;
 	on_thread(leave_diverted, NULL);
 	on_thread(take_over, NULL);
 	expect_nothing_kept();
@@ -379,6 +384,7 @@ Test(divert, fork_finds_diverted_heaps, .timeout = TIME_BOUND_S)
 	pthread_t thread;
 	int status;
 
+	test_config.decay_ns = DECAY_FOREVER_NS;
 	pthread_atfork(shim_fork_prepare, shim_fork_parent, shim_fork_child);
 	sem_init(&sleeper.ready, 0, 0);
 	sem_init(&sleeper.go, 0, 0);

@@ -3,6 +3,7 @@
 #include "shim/holes.h"
 
 #include "shim/slabs.h"
+#include "shim/sparse.h"
 #include "tests/shim/support.h"
 
 #include <stdio.h>
@@ -13,7 +14,9 @@
 
 #define OBJECTS_MAX (GRANULE_BYTES / ALIGN_MIN)
 #define PAGES_MAX 128u
-#define S ((uint64_t)1000000000)
+/* The unit of the clock that work_run() is told: so long that no machine makes a test take a
+ * part of it. */
+#define S ((uint64_t)100 * 1000000000)
 
 /* --- one slab against a naive model --------------------------------------------------- */
 
@@ -414,7 +417,7 @@ static void *thin_on_its_own(void *unused)
 	return NULL;
 }
 
-/* Left alone they go within two seconds, and then nothing is due any more. */
+/* Left alone they go within two decays, and then nothing is due any more. */
 Test(holes, they_go_when_left_alone, .timeout = TIME_BOUND_S)
 {
 	uint64_t now_ns, next_ns;
@@ -562,6 +565,26 @@ Test(holes, sparse_blocks_drain, .timeout = TIME_BOUND_S)
 	       (unsigned long long)with, (unsigned long long)without);
 	fprintf(stderr, "sparse: %llu KiB of slabs with draining, %llu without\n",
 		(unsigned long long)with >> 10, (unsigned long long)without >> 10);
+}
+
+/* Of a few sparse blocks none drains, also when one has become sparser since the last pass. */
+Test(holes, few_sparse_blocks_stay, .timeout = TIME_BOUND_S)
+{
+	for (unsigned pass = 0; pass < 4; pass++) {
+		for (unsigned i = 0; i < 3; i++)
+			EXPECT(!sparse_count(PAGEBLOCK_BYTES, PAGEBLOCK_BYTES / 8 / (pass + 1)),
+			       "block %u drains in pass %u", i, pass);
+		sparse_pass_ends();
+	}
+	/* And of many the sparser half does. */
+	for (unsigned pass = 0; pass < 2; pass++) {
+		unsigned nr = 0;
+
+		for (unsigned i = 0; i < 20; i++)
+			nr += sparse_count(PAGEBLOCK_BYTES, i * PAGEBLOCK_BYTES / 100);
+		EXPECT(nr == pass * 10, "%u blocks drain in pass %u", nr, pass);
+		sparse_pass_ends();
+	}
 }
 
 /* --- all at once -------------------------------------------------------------------------------- */

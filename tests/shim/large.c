@@ -91,13 +91,13 @@ Test(large, moves_keep_contents_and_leave_zero_pages, .timeout = TIME_BOUND_S)
 		struct block a = block_of_size(sizes[i], i);
 		pfn_t behind = pfn_of(a.p) + sizes[i] / PAGE_BYTES;
 		unsigned char *old = a.p;
-		struct block hem[64];
+		static struct block hem[4096];
 		unsigned nr = 0;
 		unsigned char *again;
 
-		/* Until one lies right behind it. */
+		/* Until one lies right behind it, wherever others are free. */
 		do {
-			EXPECT(nr < 64, "nothing comes to lie behind");
+			EXPECT(nr < 4096, "nothing comes to lie behind");
 			hem[nr] = block_of_size(MEDIUM_MAX + 1, nr);
 		} while (pfn_of(hem[nr++].p) != behind);
 		resize(&a, sizes[i] * 2, 17);

@@ -122,6 +122,9 @@ bool is_zero(const unsigned char *p, size_t nr_bytes);
 
 /* What shim_config() answers; to be changed before the first allocation of a test. */
 extern struct shim_config test_config;
+/* A decay for tests that look at caches and slabs one by one: nothing is settled or given
+ * back by itself, however long the machine makes the test wait. */
+#define DECAY_FOREVER_NS ((uint64_t)1000 * 1000000000)
 
 struct shim_stats stats_now(void);
 /* Nothing is allocated: after a trim no page is in a slab or a run, or free but dirty. */

@@ -157,6 +157,7 @@ Test(vacate, one_call_is_the_bound, .timeout = TIME_BOUND_S)
 	static size_t other_sizes[] = {16, 900, 5000, 2 * MEDIUM_MAX};
 	static struct stepper stepper;
 
+	test_config.decay_ns = DECAY_FOREVER_NS;
 	stepper_start(&stepper);
 	for (size_t i = 0; i < NR_SIZES * 8; i++) {
 		size_t size = sizes[i / 8], other = other_sizes[i % 8 / 2];
@@ -257,6 +258,7 @@ Test(vacate, whatever_is_cached_leaves, .timeout = TIME_BOUND_S)
 	static struct stepper stepper;
 	static size_t nothing = 1;
 
+	test_config.decay_ns = DECAY_FOREVER_NS;
 	shim_free(shim_malloc(1));
 	stepper_start(&stepper);
 	for (size_t i = 0; i < NR_SIZES; i++) {
@@ -296,6 +298,7 @@ Test(vacate, whatever_is_cached_leaves, .timeout = TIME_BOUND_S)
 
 Test(vacate, undo_leaves_all_as_it_was, .timeout = TIME_BOUND_S)
 {
+	test_config.decay_ns = DECAY_FOREVER_NS;
 	for (size_t i = 0; i < NR_SIZES; i++) {
 		void *p = shim_malloc(sizes[i]), *q = shim_malloc(sizes[i]);
 		struct slab *s = slab_of(p);
