@@ -14,14 +14,10 @@
 #include "core/span.h"
 #include "core/zone.h"
 
-/* Rows of whole blocks of any type but CMA, which is the last type. */
-#define WHOLE_FIRST (PAGEBLOCK_ORDER * NR_GROUPS)
-#define WHOLE_ROWS ((unsigned)MIGRATE_CMA)
-
-STATIC_ASSERT(MIGRATE_CMA == NR_MIGRATETYPES - 1, "WHOLE_ROWS counts on it");
+STATIC_ASSERT(MIGRATE_CMA == NR_MIGRATETYPES - 1, "is_whole_list() counts on it");
 
 struct pageblock *index_lists[NR_INDEX_LISTS];
-uint32_t index_masks[2 * INDEX_ROWS];
+uint32_t index_masks[INDEX_ROWS];
 
 static inline unsigned row_of(unsigned list)
 {
@@ -33,9 +29,12 @@ static inline uint32_t mask_bit(unsigned list)
 	return 1u << (list & ((1u << INDEX_SHIFT) - 1));
 }
 
+/* Of wholly free blocks of any type but CMA, which is the last type. */
 static inline bool is_whole_list(unsigned list)
 {
-	return row_of(list) - WHOLE_FIRST < WHOLE_ROWS;
+	unsigned row = row_of(list);
+
+	return row % INDEX_GROUP_ROWS == PAGEBLOCK_ORDER && row < index_row(MIGRATE_CMA, 0);
 }
 
 static inline void list_remove(struct pageblock *block, unsigned list)
@@ -86,18 +85,18 @@ void index_move(struct pageblock *block, unsigned list)
 struct pageblock *index_emptiest(unsigned group, unsigned order)
 {
 	uint32_t any = 0;
-	unsigned row = INDEX_ROWS;
+	unsigned row = index_row(group, INDEX_ORDERS);
 
 	for (unsigned k = order; k < INDEX_ORDERS; k++)
-		any |= index_masks[k * NR_GROUPS + group];
+		any |= index_masks[index_row(group, k)];
 	if (any == 0)
 		return NULL;
 	any = 1u << log2_floor(any);
 	/* Equally empty: the largest order. */
 	do
-		row -= NR_GROUPS;
-	while ((index_masks[row + group] & any) == 0);
-	return index_lists[(row + group) << INDEX_SHIFT | log2_floor(any)];
+		row--;
+	while ((index_masks[row] & any) == 0);
+	return index_lists[row << INDEX_SHIFT | log2_floor(any)];
 }
 
 static struct pageblock *first_whole(enum migratetype mt, unsigned state)
@@ -147,7 +146,7 @@ size_t index_check(void)
 			block = block->next;
 		} while (block != first);
 	}
-	for (unsigned row = INDEX_ROWS; row < 2 * INDEX_ROWS; row++)
-		CHECK(index_masks[row] == 0);
+	for (unsigned row = 0; row < INDEX_ROWS; row++)
+		CHECK(row % INDEX_GROUP_ROWS < INDEX_ORDERS || index_masks[row] == 0);
 	return nr_blocks;
 }

@@ -29,26 +29,38 @@ static inline unsigned index_group(enum migratetype mt, unsigned kind)
 }
 
 /*
- * A list's number:  order * NR_GROUPS + group | fullness, 0 to 17
- *                   15                       5 4                 0
+ * A list's number, and a row's, which is all but the fullness:
+ *
+ *     14    10 9      5 4                 0
+ *    | group  | order  | fullness, 0 to 17 |
+ *
+ * A group's lists lie together, so that few pages of them are ever touched.  Its rows of
+ * orders that do not exist stay empty: index_fullest() need not know how many there are
+ * above an order.
  */
 #define INDEX_SHIFT 5u
-#define INDEX_ROWS (INDEX_ORDERS * NR_GROUPS)
+#define INDEX_GROUP_ROWS (1u << 5)
+#define INDEX_ROWS (NR_GROUPS * INDEX_GROUP_ROWS)
 #define NR_INDEX_LISTS (INDEX_ROWS << INDEX_SHIFT)
 
 STATIC_ASSERT(INDEX_READY == PAGEBLOCK_PAGES >> 5, "index_list_of() counts on it");
 STATIC_ASSERT(NR_INDEX_LISTS < INDEX_NONE, "a list's number fits 16 bits");
+STATIC_ASSERT(2 * INDEX_ORDERS <= INDEX_GROUP_ROWS, "as many rows stay empty as are used");
 
 /* All under the zone lock. */
 
 extern struct pageblock *index_lists[NR_INDEX_LISTS];
-/* A bit for each list that is not empty.  As many rows again that stay empty, so that
- * index_fullest() need not know how many there are above an order. */
-extern uint32_t index_masks[2 * INDEX_ROWS];
+/* Of each row, a bit for each list that is not empty. */
+extern uint32_t index_masks[INDEX_ROWS];
+
+static inline unsigned index_row(unsigned group, unsigned order)
+{
+	return group * INDEX_GROUP_ROWS + order;
+}
 
 static inline unsigned index_list(unsigned group, unsigned order, unsigned fullness)
 {
-	return (order * NR_GROUPS + group) << INDEX_SHIFT | fullness;
+	return index_row(group, order) << INDEX_SHIFT | fullness;
 }
 
 /* The list the block belongs on. */
@@ -81,16 +93,21 @@ static inline void index_update(struct pageblock *block)
 		index_move(block, list);
 }
 
+/* A bit for each fullness that a block of the group with a free run of the order has. */
+static inline uint32_t index_any(unsigned group, unsigned order)
+{
+	const uint32_t *mask = &index_masks[index_row(group, order)];
+
+	/* Orders `order` to 9, and beyond them rows that are always empty. */
+	return mask[0] | mask[1] | mask[2] | mask[3] | mask[4] | mask[5] | mask[6] | mask[7] |
+	       mask[8] | mask[9];
+}
+
 /* The fullest block of the group that has a free run of the order; NULL: none. */
 static inline struct pageblock *index_fullest(unsigned group, unsigned order)
 {
-	unsigned row = order * NR_GROUPS + group;
-	const uint32_t *mask = &index_masks[row];
-#define MASK(k) mask[(k) * NR_GROUPS]
-	/* Orders `order` to 9, and beyond them rows that are always empty. */
-	uint32_t any = MASK(0) | MASK(1) | MASK(2) | MASK(3) | MASK(4) | MASK(5) | MASK(6) |
-		       MASK(7) | MASK(8) | MASK(9);
-#undef MASK
+	unsigned row = index_row(group, order);
+	uint32_t any = index_any(group, order);
 	unsigned fullness;
 
 	if (unlikely(any == 0))
@@ -98,7 +115,7 @@ static inline struct pageblock *index_fullest(unsigned group, unsigned order)
 	fullness = (unsigned)__builtin_ctz(any);
 	/* Equally full: the smallest order keeps the larger runs whole. */
 	while ((index_masks[row] >> fullness & 1) == 0)
-		row += NR_GROUPS;
+		row++;
 	return index_lists[row << INDEX_SHIFT | fullness];
 }
 
