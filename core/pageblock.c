@@ -222,10 +222,13 @@ unsigned pageblock_find_words(const struct pageblock *block, unsigned order)
 
 /* --- operations on a block --------------------------------------------------------- */
 
+/* `orders` of a wholly free block. */
+#define WHOLE_ORDERS ((uint64_t)0x4040404040404040)
+
 void pageblock_init(struct pageblock *block, pfn_t pfn, unsigned span, enum migratetype mt)
 {
 	*block = (struct pageblock){
-		.orders = 0x4040404040404040u,
+		.orders = WHOLE_ORDERS,
 		.pfn = pfn,
 		.nr_free = (uint32_t)PAGEBLOCK_PAGES,
 		.list = UINT16_MAX,
@@ -239,10 +242,41 @@ void pageblock_init(struct pageblock *block, pfn_t pfn, unsigned span, enum migr
 	atomic_store_explicit(&block->type, (uint8_t)mt, memory_order_relaxed);
 }
 
+/* A wholly free block. */
+static unsigned take_whole(struct pageblock *block)
+{
+	ASSERT(pageblock_whole(block));
+	for (unsigned i = 0; i < PAGEBLOCK_WORDS; i++) {
+		block->free[i] = 0;
+		block->dirty[i] = ~(uint64_t)0;
+	}
+	block->orders = 0;
+	return block->nr_dirty;
+}
+
+/* A block of which no page is free. */
+static unsigned put_whole(struct pageblock *block, bool clean)
+{
+	bool page_is_free = block->nr_free != 0 || block->nr_purging != 0;
+	unsigned nr_dirty = 0;
+
+	CHECK(!page_is_free);
+	for (unsigned i = 0; i < PAGEBLOCK_WORDS; i++) {
+		block->free[i] = ~(uint64_t)0;
+		if (clean)
+			block->dirty[i] = 0;
+		nr_dirty += word_count_part(block->dirty[i], ~(uint64_t)0, WORD_PAGES);
+	}
+	block->orders = WHOLE_ORDERS;
+	return nr_dirty;
+}
+
 unsigned pageblock_take_words(struct pageblock *block, unsigned from, unsigned n)
 {
 	unsigned nr_dirty = 0;
 
+	if (n == PAGEBLOCK_PAGES)
+		return take_whole(block);
 	while (n > 0) {
 		unsigned here = first_pages(from, n);
 
@@ -258,6 +292,8 @@ unsigned pageblock_put_words(struct pageblock *block, unsigned from, unsigned n,
 {
 	unsigned nr_dirty = 0;
 
+	if (n == PAGEBLOCK_PAGES)
+		return put_whole(block, clean);
 	while (n > 0) {
 		unsigned here = first_pages(from, n);
 
