@@ -391,7 +391,8 @@ static struct span_layout span_layout(size_t nr_blocks)
 	at.client = nr_blocks * PAGEBLOCK_BYTES + GUARD_BYTES;
 	at.blocks = at.client + round_up(nr_blocks * zone.config.client_bytes, GRANULE_BYTES);
 	at.whole = at.blocks + round_up(nr_blocks * sizeof(struct pageblock), GRANULE_BYTES);
-	at.total = at.whole + round_up((nr_blocks + 63) / 64 * 8, GRANULE_BYTES);
+	/* Whole blocks, which the kernel aligns to blocks by itself. */
+	at.total = round_up(at.whole + (nr_blocks + 63) / 64 * 8, PAGEBLOCK_BYTES);
 	return at;
 }
 

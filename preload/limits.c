@@ -76,9 +76,12 @@ void limits_resolve(const struct options *options, struct limits *limits,
 		    void (*complain)(const struct text *line))
 {
 	uint64_t soft = options->value[OPT_soft_limit], hard = options->value[OPT_hard_limit];
-	struct bases bases = {.machine = machine_bytes(), .cgroup = UINT64_MAX};
+	struct bases bases = {.cgroup = UINT64_MAX};
 
 	*limits = (struct limits){.cgroup_percent = CGROUP_PERCENT};
+	if ((soft | hard) == 0)
+		return;
+	bases.machine = machine_bytes();
 	if (((soft | hard) & OPTION_IN_PERCENT) != 0) {
 		struct cgroup cgroup;
 
