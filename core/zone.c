@@ -279,11 +279,48 @@ static NOINLINE pfn_t alloc_blocks(size_t nr_pages, unsigned align_order,
 
 /* --- allocation ------------------------------------------------------------------------------ */
 
+/* Blocks that are searched for a run longer than their largest aligned one. */
+#define TIGHT_LOOKS 4u
+
+/*
+ * For n pages, no power of two: of the blocks in use whose largest aligned run is the next
+ * smaller power of two or more the fullest with so many side by side.  Without this look
+ * the holes between runs would stay as they are, and more blocks be used.
+ */
+static struct pageblock *pick_tight(enum migratetype mt, unsigned order, unsigned n,
+				    unsigned *from)
+{
+	/* Fuller ones have not so many free pages. */
+	uint32_t any = index_any(mt, order - 1) & ~(uint32_t)0 << (n >> 5);
+	unsigned looks = 0;
+
+	for (; any != 0; any &= any - 1) {
+		unsigned fullness = (unsigned)__builtin_ctz(any);
+
+		for (unsigned k = order - 1; k < PAGEBLOCK_ORDER; k++) {
+			struct pageblock *first = index_lists[index_list(mt, k, fullness)];
+			struct pageblock *block = first;
+
+			if (first == NULL)
+				continue;
+			do {
+				*from = pageblock_bits_find(block->free, n, 0);
+				if (*from != PAGE_NONE)
+					return block;
+				if (++looks == TIGHT_LOOKS)
+					return NULL;
+				block = block->next;
+			} while (block != first);
+		}
+	}
+	return NULL;
+}
+
 static ALWAYS_INLINE pfn_t alloc_locked(size_t nr_pages, unsigned align_order,
 					enum migratetype mt, bool *zeroed)
 {
 	struct pageblock *block;
-	unsigned order, from;
+	unsigned order, from = 0;
 
 	ASSERT(lock_held(LOCK_ZONE));
 	if (unlikely(!limit_fits_locked(nr_pages)))
@@ -293,13 +330,18 @@ static ALWAYS_INLINE pfn_t alloc_locked(size_t nr_pages, unsigned align_order,
 	order = log2_ceil(nr_pages);
 	if (order < align_order)
 		order = align_order;
-	block = pick(mt, order);
-	if (unlikely(block == NULL))
-		return 0;
-	if (likely(nr_pages == (size_t)1 << order))
-		from = pageblock_find_order(block, order);
-	else
-		from = pageblock_bits_find(block->free, (unsigned)nr_pages, align_order);
+	block = nr_pages < (size_t)1 << order && align_order == 0
+			? pick_tight(mt, order, (unsigned)nr_pages, &from)
+			: NULL;
+	if (block == NULL) {
+		block = pick(mt, order);
+		if (unlikely(block == NULL))
+			return 0;
+		from = nr_pages == (size_t)1 << order
+			       ? pageblock_find_order(block, order)
+			       : pageblock_bits_find(block->free, (unsigned)nr_pages,
+						     align_order);
+	}
 	*zeroed = take(block, from, (unsigned)nr_pages);
 	return block->pfn + from;
 }

@@ -137,23 +137,25 @@ static bool move_pages(void *to, void *from, size_t nr_pages)
 }
 
 /*
- * A run that had to move once will grow again: it is given room of its own size
- * behind it, which is free again at once and, being the end of a wholly free stretch,
- * is the last that others take.
+ * A run that had to move once will grow again: it is given room behind it, of its own size
+ * when it is large and else up to a power of two, which is free again at once and, at the
+ * end of a free stretch, is among the last that others take.
  */
 static void *alloc_with_room(size_t size)
 {
 	size_t nr_pages = pages_for(size);
+	size_t with_room = nr_pages >= MOVE_PAGES_MIN ? nr_pages * 2
+						      : (size_t)1 << log2_ceil(nr_pages);
 	bool zeroed;
 	pfn_t pfn = 0;
 
-	if (nr_pages >= MOVE_PAGES_MIN)
-		pfn = zone_alloc(nr_pages * 2, 0, MIGRATE_MOVABLE, &zeroed);
+	if (with_room > nr_pages)
+		pfn = zone_alloc(with_room, 0, MIGRATE_MOVABLE, &zeroed);
 	if (pfn == 0)
 		return large_alloc(size, 0, NULL);
 	if (zeroed)
-		zone_mark_clean(pfn + nr_pages, nr_pages);
-	zone_free(pfn + nr_pages, nr_pages);
+		zone_mark_clean(pfn + nr_pages, with_room - nr_pages);
+	zone_free(pfn + nr_pages, with_room - nr_pages);
 	return run_begin(pfn, nr_pages);
 }
 

@@ -330,6 +330,22 @@ static struct outcome real_alloc(struct oracle *oracle, size_t nr_pages, unsigne
 	return out;
 }
 
+/*
+ * A run that is no power of two may also come from a block that is no emptier and has room for
+ * it all the same, though not for the next power of two.
+ */
+static bool is_tight(const struct oracle *oracle, const struct outcome *out, size_t nr_pages,
+		     unsigned align_order, enum migratetype mt, unsigned key)
+{
+	unsigned block = (unsigned)(out->pfn - oracle->base) / BLOCK;
+	unsigned order = log2_ceil(nr_pages);
+
+	return align_order == 0 && nr_pages < (size_t)1 << order && out->grew == 0 &&
+	       oracle->type[block] == mt && !oracle->isolated[block] &&
+	       oracle->nr_free[block] < BLOCK && key_of(oracle, block) <= key &&
+	       oracle->order[block] + 1 >= (int)order;
+}
+
 static pfn_t alloc_in_block(struct oracle *oracle, size_t nr_pages, unsigned align_order,
 			    enum migratetype mt)
 {
@@ -353,7 +369,7 @@ static pfn_t alloc_in_block(struct oracle *oracle, size_t nr_pages, unsigned ali
 	look_all(oracle);
 	if (out.drained && oracle->may_refuse)
 		follow_types(oracle);
-	else if (oracle->wrong == NULL)
+	else if (oracle->wrong == NULL && !is_tight(oracle, &out, nr_pages, align_order, mt, key))
 		compare_kind(oracle, kind, key, (unsigned)(out.pfn - oracle->base) / BLOCK, mt,
 			     out.grew);
 	compare_run(oracle, out.pfn, nr_pages, align_order, out.zeroed);
