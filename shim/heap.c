@@ -56,7 +56,6 @@ static void heap_setup(struct heap *h)
 		b->cls = (uint8_t)cls;
 		b->max = (uint16_t)(limits_first(cls) * 2u);
 		b->room = b->max;
-		h->classes[cls].batch = (uint16_t)limits_first(cls);
 	}
 	divert_setup(h);
 	pcp_init(&h->pcp);
@@ -282,7 +281,7 @@ static bool adopt_from(struct heap *h, struct heap *o, unsigned cls, struct obje
 	if (slabs_count(&o->classes[cls]) == 0)
 		return false;
 	lock_acquire(&o->lock, LOCK_HEAP);
-	*strays = settle_join(settle_chain(o, settle_cut_bin(&o->bins[cls], 0)), *strays);
+	*strays = settle_join(settle_chain(o, settle_empty_bin(&o->bins[cls])), *strays);
 	*strays = settle_join(settle_inbox(o, cls), *strays);
 	adopted = hand_over(o, h, cls, 0);
 	lock_release(&o->lock, LOCK_HEAP);
@@ -349,7 +348,7 @@ static struct object *settle_locked(struct heap *h)
 	struct object *strays = NULL;
 
 	for (unsigned cls = 0; cls < NR_CLASSES; cls++) {
-		strays = settle_join(settle_chain(h, settle_cut_bin(&h->bins[cls], 0)), strays);
+		strays = settle_join(settle_chain(h, settle_empty_bin(&h->bins[cls])), strays);
 		strays = settle_join(settle_inbox(h, cls), strays);
 		for (unsigned list = 0; list <= LIST_PURGED; list++) {
 			for (struct slab *s = h->classes[cls].lists[list], *next; s != NULL;
@@ -436,7 +435,7 @@ static void shrink_caches(struct heap *h)
 
 		b->max = (uint16_t)(limits_first(cls) * 2u);
 		b->room = b->max;
-		h->classes[cls].batch = (uint16_t)limits_first(cls);
+		h->classes[cls].batch = 0;
 	}
 }
 

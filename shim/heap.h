@@ -84,7 +84,7 @@ struct heap_class {
 	uint32_t nr_inbox;
 	_Atomic uint32_t nr_slabs; /* also read without the lock, as a hint */
 	uint64_t nr_free;          /* in the bitmaps of all its slabs */
-	uint16_t batch;            /* objects for the next refill */
+	uint16_t batch;            /* objects for the next refill; 0: the first */
 };
 
 struct heap {
@@ -110,9 +110,10 @@ struct heap {
 	struct heap *next_ownerless;                /* under heaps.lock */
 	struct heap *next_mine;                     /* the thread's heaps; only it looks */
 	int64_t sample_left; /* bytes to the next sample; its thread's (sample.h) */
-	struct outgoing outgoing[NR_OUTGOING];
-	struct heap_class classes[NR_CLASSES];
 	struct pcp pcp;
+	struct outgoing outgoing[NR_OUTGOING];
+	/* Last: of the classes that a thread does not use no page is ever touched. */
+	struct heap_class classes[NR_CLASSES];
 };
 STATIC_ASSERT(sizeof(struct heap) <= HEAP_STRIDE, "a heap fits its place");
 

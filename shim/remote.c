@@ -9,58 +9,84 @@
 /* What an object counts besides its bytes: bounds how many are delivered at once. */
 #define OUTGOING_EXTRA 64
 
-/* The bin that owns the object by now, as the table says; the null bin for a cold slab. */
-static struct bin *bin_of(const struct object *o)
+/*
+ * The class of an object that has come home, by what the table says of it; NR_CLASSES: this
+ * is not its home, or its slab is cold, and what comes for that is settled as strays are.
+ * The bin itself, which the heap's thread writes to all the time, is not looked at.
+ */
+static unsigned class_at_home(const struct heap *h, const struct object *o)
 {
 	/* Relaxed: a stale answer is one of the past owners, who finds a stray. */
-	return (struct bin *)(void *)(arena_base() +
-				      atomic_load_explicit(arena_entry(o),
-							   memory_order_relaxed));
+	size_t entry = atomic_load_explicit(arena_entry(o), memory_order_relaxed);
+	size_t offset = entry - (size_t)((const char *)h->bins - arena_base());
+
+	return offset < sizeof(h->bins) ? (unsigned)(offset / sizeof(struct bin)) : NR_CLASSES;
 }
 
-/*
- * One object comes home; false: this is not its home.  When nobody takes what comes, it
- * is freed for real, so that a thread that only frees makes nothing grow.
- */
-static bool receive(struct heap *h, struct object *o, struct object **strays)
-{
-	struct bin *b = bin_of(o);
-	struct heap_class *hc = &h->classes[b->cls];
+/* Classes that something was received for. */
+struct classes {
+	uint64_t bits[(NR_CLASSES + 63) / 64];
+};
 
-	/* What comes for a cold slab is settled as strays are. */
-	if (unlikely(heap_of_bin(b) != h))
-		return false;
-	if (h->ownerless)
-		return settle_object(h, o);
-	o->next = hc->inbox;
-	if (hc->inbox == NULL) {
-		hc->inbox_tail = o;
-		h->has_inbox[b->cls / 64] |= (uint64_t)1 << b->cls % 64;
+/* Objects come home, into the inboxes of their classes; the chain of those that do not. */
+static struct object *receive(struct heap *h, struct object *o, struct classes *got)
+{
+	struct object *strays = NULL, *next;
+
+	for (; o != NULL; o = next) {
+		unsigned cls = class_at_home(h, o);
+		struct heap_class *hc = &h->classes[cls];
+
+		next = o->next;
+		if (unlikely(cls == NR_CLASSES)) {
+			o->next = strays;
+			strays = o;
+			continue;
+		}
+		o->next = hc->inbox;
+		if (hc->inbox == NULL)
+			hc->inbox_tail = o;
+		hc->inbox = o;
+		hc->nr_inbox++;
+		got->bits[cls / 64] |= (uint64_t)1 << cls % 64;
 	}
-	hc->inbox = o;
-	if (unlikely(++hc->nr_inbox > 2 * limits_bin(b->cls)))
-		*strays = settle_join(settle_inbox(h, b->cls), *strays);
-	return true;
+	return strays;
+}
+
+/* When nobody takes what comes it is freed for real, so that a thread that only frees makes
+ * nothing grow. */
+static struct object *settle_long_inboxes(struct heap *h, const struct classes *got)
+{
+	struct object *strays = NULL;
+
+	for (unsigned i = 0; i < sizeof(got->bits) / sizeof(got->bits[0]); i++) {
+		h->has_inbox[i] |= got->bits[i];
+		for (uint64_t bits = got->bits[i]; bits != 0; bits &= bits - 1) {
+			unsigned cls = i * 64 + (unsigned)__builtin_ctzll(bits);
+
+			if (unlikely(h->classes[cls].nr_inbox > 2 * limits_bin(cls)))
+				strays = settle_join(settle_inbox(h, cls), strays);
+		}
+	}
+	return strays;
 }
 
 static void deliver(struct outgoing *slot)
 {
+	struct classes got = {.bits = {0}};
 	struct heap *h = slot->heap;
-	struct object *strays = NULL, *o;
+	struct object *strays, *o;
 
 	/* Under the lock an object is in the slot or in the inbox, never in both: a fork
 	 * takes this lock too. */
 	lock_acquire(&h->lock, LOCK_HEAP);
 	o = slot->head;
 	*slot = (struct outgoing){ .heap = NULL };
-	while (o != NULL) {
-		struct object *next = o->next;
-
-		if (unlikely(!receive(h, o, &strays))) {
-			o->next = strays;
-			strays = o;
-		}
-		o = next;
+	if (unlikely(h->ownerless)) {
+		strays = settle_chain(h, o);
+	} else {
+		strays = receive(h, o, &got);
+		strays = settle_join(settle_long_inboxes(h, &got), strays);
 	}
 	lock_release(&h->lock, LOCK_HEAP);
 	settle_strays(strays);

@@ -5,6 +5,8 @@
 #include "shim/limits.h"
 #include "shim/slabs.h"
 
+#include <limits.h>
+
 /* Unlocks first: a SIGABRT handler of the program may allocate. */
 static COLD _Noreturn void fatal_in_chain(struct heap *h, enum diagnostic what,
 					  const struct object *o, size_t nr_bytes)
@@ -13,15 +15,13 @@ static COLD _Noreturn void fatal_in_chain(struct heap *h, enum diagnostic what,
 	diag_fatal(what, "free", o, nr_bytes, o);
 }
 
-/* Sets the object's bit in its slab, which is the heap's; settled() is still to come. */
-static void put_object(struct heap *h, struct slab *s, struct object *o)
+/* What is wrong with the object that settling stopped at, in a slab of the heap's. */
+static COLD _Noreturn void fatal_unsettled(struct heap *h, const struct slab *s,
+					   const struct object *o)
 {
-	/* Written to after it was freed, or linked to by one that was. */
-	if (unlikely(o->key != arena_key()))
+	if (o->key != arena_key())
 		fatal_in_chain(h, DIAG_CORRUPT, o, 0);
-	if (unlikely(!slab_put(s, o)))
-		fatal_in_chain(h, DIAG_DOUBLE_FREE, o, class_info[s->cls].bytes);
-	h->classes[s->cls].nr_free++;
+	fatal_in_chain(h, DIAG_DOUBLE_FREE, o, class_info[s->cls].bytes);
 }
 
 /* After objects have been put into a slab: it goes, or to the list it belongs on. */
@@ -40,45 +40,58 @@ bool settle_object(struct heap *h, struct object *o)
 
 	if (unlikely(slab_heap(s) != h))
 		return false;
-	put_object(h, s, o);
+	/* Written to after it was freed, or linked to by one that was. */
+	if (unlikely(o->key != arena_key() || !slab_put(s, o)))
+		fatal_unsettled(h, s, o);
+	h->classes[s->cls].nr_free++;
 	settled(h, s);
 	return true;
 }
 
 /*
- * Settles a chain; returns the chain of those that belong elsewhere.  Neighbours in a chain
- * often lie in one granule: the slab is looked up, and put where it belongs, once for them.
+ * Settles a chain's first objects, at most `most` > 0; returns the chain of those that belong
+ * elsewhere, and *chain becomes the rest.  Neighbours in a chain often lie in one slab: it is
+ * looked up, and put where it belongs, once for them.
  */
+static struct object *settle_first(struct heap *h, struct object **chain, unsigned most)
+{
+	struct object *strays = NULL, *o = *chain;
+
+	while (o != NULL) {
+		struct block_client *client = zone_find_client(o);
+		struct slab *s;
+
+		/* A link that leads out of the spans: somebody wrote to a free object. */
+		if (unlikely(client == NULL))
+			fatal_in_chain(h, DIAG_CORRUPT, o, 0);
+		if (most == 0)
+			break;
+		s = slab_in(client, o);
+		if (likely(slab_heap(s) == h)) {
+			unsigned nr = slab_put_chain(s, &o, most);
+
+			most -= nr;
+			/* It ends at another slab's, or there is something wrong. */
+			if (unlikely(most > 0 && slab_has(s, o)))
+				fatal_unsettled(h, s, o);
+			h->classes[s->cls].nr_free += nr;
+			settled(h, s);
+		} else {
+			struct object *next = o->next;
+
+			o->next = strays;
+			strays = o;
+			o = next;
+			most--;
+		}
+	}
+	*chain = o;
+	return strays;
+}
+
 struct object *settle_chain(struct heap *h, struct object *o)
 {
-	struct object *strays = NULL, *next;
-	struct slab *s = NULL; /* of the granule, when it is the heap's */
-	uintptr_t granule = 0;
-
-	for (; o != NULL; o = next) {
-		if ((uintptr_t)o >> GRANULE_SHIFT != granule) {
-			if (s != NULL)
-				settled(h, s);
-			/* A link that leads out of the spans: somebody wrote to a free object.
-			 */
-			if (unlikely(!zone_owns(o)))
-				fatal_in_chain(h, DIAG_CORRUPT, o, 0);
-			granule = (uintptr_t)o >> GRANULE_SHIFT;
-			s = slab_of(o);
-			if (unlikely(slab_heap(s) != h))
-				s = NULL;
-		}
-		next = o->next;
-		if (likely(s != NULL)) {
-			put_object(h, s, o);
-			continue;
-		}
-		o->next = strays;
-		strays = o;
-	}
-	if (s != NULL)
-		settled(h, s);
-	return strays;
+	return settle_first(h, &o, UINT_MAX);
 }
 
 struct object *settle_inbox(struct heap *h, unsigned cls)
@@ -166,31 +179,27 @@ void settle_set_length(struct bin *b, uint32_t length)
 		b->room = 1;
 }
 
-struct object *settle_cut_bin(struct bin *b, unsigned keep)
+struct object *settle_empty_bin(struct bin *b)
 {
-	struct object *o = b->head, *rest;
-	unsigned n = 1;
+	struct object *all = b->head;
 
-	if (keep == 0 || o == NULL) {
-		b->head = NULL;
-		b->room = b->max;
-		return o;
-	}
-	for (; n < keep && o->next != NULL; n++)
-		o = o->next;
-	rest = o->next;
-	o->next = NULL;
-	settle_set_length(b, n);
-	return rest;
+	b->head = NULL;
+	b->room = b->max;
+	return all;
 }
 
-static void settle_give(struct heap *h, struct object *chain)
+/* The newest of a bin's objects, which are at hand, go: no other is looked at. */
+static void settle_newest(struct heap *h, struct bin *b, uint32_t length, uint32_t nr)
 {
-	struct object *strays;
+	struct object *o, *strays;
 
+	/* Under the lock, so that a fork finds each object in one place. */
 	lock_acquire(&h->lock, LOCK_HEAP);
 	h->nr_slow++;
-	strays = settle_chain(h, chain);
+	o = settle_empty_bin(b);
+	strays = settle_first(h, &o, nr);
+	b->head = o;
+	settle_set_length(b, o != NULL ? length - nr : 0);
 	lock_release(&h->lock, LOCK_HEAP);
 	settle_strays(strays);
 	work_tick();
@@ -198,19 +207,18 @@ static void settle_give(struct heap *h, struct object *chain)
 
 NOINLINE void settle_bin(struct heap *h, struct bin *b)
 {
-	uint32_t max = limits_bin(b->cls);
+	uint32_t length = b->max; /* the room is used up */
+	uint32_t most = limits_bin(b->cls), batch = limits_batch(b->cls);
 
-	if (b->ran_dry && b->max < max) {
-		uint32_t length = b->max; /* the room is used up */
-
+	if (b->ran_dry && b->max < most) {
 		b->ran_dry = false;
-		b->max = (uint16_t)(b->max + limits_batch(b->cls) < max
-					    ? b->max + limits_batch(b->cls)
-					    : max);
+		b->max = (uint16_t)(b->max + batch < most ? b->max + batch : most);
 		settle_set_length(b, length);
 		return;
 	}
-	if (b->max > max)
-		b->max = (uint16_t)max;
-	settle_give(h, settle_cut_bin(b, b->max / 2u));
+	if (b->max > most)
+		b->max = (uint16_t)most;
+	if (batch > b->max / 2u)
+		batch = (b->max + 1u) / 2u;
+	settle_newest(h, b, length, length - b->max + batch);
 }

@@ -24,12 +24,12 @@ void settle_strays(struct object *o);
 /* All of a before all of b. */
 struct object *settle_join(struct object *a, struct object *b);
 
-/* By the bin's thread: cuts the chain after its newest `keep` objects; returns the rest. */
-struct object *settle_cut_bin(struct bin *b, unsigned keep);
+/* By the bin's thread: all of it. */
+struct object *settle_empty_bin(struct bin *b);
 /* Sets what the fast path counts down from, for a bin of this length: max - room is the
  * length at all times.  A bin that is longer than it may be is settled by the next push. */
 void settle_set_length(struct bin *b, uint32_t length);
-/* By the bin's thread: the room is used up, so the bin grows, or its older half goes. */
+/* By the bin's thread: the room is used up, so the bin grows, or a batch goes. */
 void settle_bin(struct heap *h, struct bin *b);
 
 #endif

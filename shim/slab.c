@@ -305,6 +305,28 @@ static COLD unsigned take_resident(struct slab *s, unsigned want, struct object 
 	return chain.nr;
 }
 
+/* Links `run` objects that lie side by side, from o on; the last, whose next is not set. */
+static struct object *link_run(struct object *o, unsigned run, size_t bytes, uintptr_t key)
+{
+	while (--run > 0) {
+		struct object *next = (struct object *)(void *)((char *)o + bytes);
+
+		o->next = next;
+		o->key = key;
+		o = next;
+	}
+	o->key = key;
+	return o;
+}
+
+/* Of a word of the bitmap, the length of the run of free objects that begins at a bit. */
+static unsigned run_length(uint64_t bits, unsigned first)
+{
+	uint64_t ends = ~(bits >> first);
+
+	return ends == 0 ? 64 : (unsigned)__builtin_ctzll(ends);
+}
+
 unsigned slab_take(struct slab *s, unsigned want, struct object **head, struct object **tail)
 {
 	if (unlikely(s->nr_purged_free > 0))
@@ -314,42 +336,77 @@ unsigned slab_take(struct slab *s, unsigned want, struct object **head, struct o
 	uintptr_t key = arena_key();
 	struct object *last = NULL;
 	struct object **link = head;
-	unsigned taken = 0;
+	unsigned left = want < s->nr_free ? want : s->nr_free;
 
-	while (taken < want && s->summary != 0) {
+	s->nr_free = (uint16_t)(s->nr_free - left);
+	for (want = left; left > 0;) {
 		unsigned w = (unsigned)__builtin_ctzll(s->summary);
 		uint64_t bits = s->bitmap[w];
 
-		for (; bits != 0 && taken < want; bits &= bits - 1, taken++) {
-			size_t i = w * 64u + (unsigned)__builtin_ctzll(bits);
+		do {
+			unsigned first = (unsigned)__builtin_ctzll(bits);
+			unsigned run = run_length(bits, first);
 
-			last = (struct object *)(void *)(s->start + i * bytes);
+			if (run > left)
+				run = left;
+			bits &= ~((~(uint64_t)0 >> (64 - run)) << first);
+			left -= run;
+			last = (struct object *)(void *)(s->start + (w * 64 + first) * bytes);
 			*link = last;
-			last->key = key;
+			last = link_run(last, run, bytes, key);
 			link = &last->next;
-		}
+		} while (bits != 0 && left > 0);
 		s->bitmap[w] = bits;
 		if (bits == 0)
 			s->summary &= s->summary - 1;
 	}
 	*link = NULL;
 	*tail = last;
-	s->nr_free = (uint16_t)(s->nr_free - taken);
-	return taken;
+	return want;
 }
 
-bool slab_put(struct slab *s, struct object *o)
+/*
+ * Sets an object's bit; false when it was set.  The others' arguments are the slab's, for a
+ * caller that has many.
+ */
+static inline bool put(struct slab *s, const struct class_info *ci, const struct object *o)
 {
-	unsigned i = index_of(s, o);
+	unsigned i = class_index(ci, (size_t)((const char *)o - s->start));
 	uint64_t bit = (uint64_t)1 << (i % 64);
 
-	CHECK(i < s->nr_objects);
+	CHECK(i < ci->nr_objects);
 	if (unlikely((s->bitmap[i / 64] & bit) != 0))
 		return false;
 	s->bitmap[i / 64] |= bit;
 	s->summary |= (uint64_t)1 << (i / 64);
-	s->nr_free++;
 	return true;
+}
+
+bool slab_put(struct slab *s, struct object *o)
+{
+	bool done = put(s, &class_info[s->cls], o);
+
+	s->nr_free = (uint16_t)(s->nr_free + done);
+	return done;
+}
+
+unsigned slab_put_chain(struct slab *s, struct object **chain, unsigned most)
+{
+	const struct class_info *ci = &class_info[s->cls];
+	size_t nr_bytes = PAGE_BYTES << ci->order;
+	uintptr_t key = arena_key();
+	struct object *o = *chain;
+	unsigned nr = 0;
+
+	do {
+		if (unlikely(o->key != key || !put(s, ci, o)))
+			break;
+		nr++;
+		o = o->next;
+	} while (nr < most && (size_t)((char *)o - s->start) < nr_bytes);
+	s->nr_free = (uint16_t)(s->nr_free + nr);
+	*chain = o;
+	return nr;
 }
 
 void slab_check_start(const struct slab *s, const void *p, const char *call)

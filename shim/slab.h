@@ -121,6 +121,12 @@ static inline struct slab_samples *slab_samples(struct slab *s)
 	return &((struct block_client *)(void *)client)->samples[i];
 }
 
+/* Whether an address lies in the slab. */
+static inline bool slab_has(const struct slab *s, const void *p)
+{
+	return (size_t)((const char *)p - s->start) < PAGE_BYTES << class_info[s->cls].order;
+}
+
 static inline struct heap *slab_heap(struct slab *s)
 {
 	/* Acquire: pairs with the release in slab_set_heap. */
@@ -157,6 +163,12 @@ unsigned slab_take(struct slab *s, unsigned want, struct object **head, struct o
 
 /* The object becomes free in the bitmap; false when it was already. */
 bool slab_put(struct slab *s, struct object *o) MUST_CHECK;
+/*
+ * The same for a chain's first objects, the first of which lies in the slab, as far as they
+ * do; returns how many, at most `most` > 0.  *chain becomes the rest; when they are fewer
+ * and that lies in the slab too, its first object was free already, or has lost its key.
+ */
+unsigned slab_put_chain(struct slab *s, struct object **chain, unsigned most) MUST_CHECK;
 
 /* Stops the program unless p, an address in the slab, is where an object starts. */
 void slab_check_start(const struct slab *s, const void *p, const char *call);
@@ -167,10 +179,16 @@ void slab_check_was(const struct slab *s, const void *p);
 /* Whether the object that p points at or into is free in the bitmap. */
 bool slab_is_free(const struct slab *s, const void *p);
 
+STATIC_ASSERT(NR_FULLNESS == 4, "slab_fullness() counts to three");
+
 /* How full: 0 is the fullest list. nr_free > 0. */
 static inline unsigned slab_fullness(const struct slab *s)
 {
-	return (unsigned)(s->nr_free - 1) * NR_FULLNESS / s->nr_objects;
+	unsigned n = (unsigned)(s->nr_free - 1) * NR_FULLNESS;
+
+	/* n / nr_objects, without a division. */
+	return (unsigned)(n >= s->nr_objects) + (unsigned)(n >= 2u * s->nr_objects) +
+	       (unsigned)(n >= 3u * s->nr_objects);
 }
 
 /* The list it belongs on. */

@@ -57,7 +57,8 @@ static unsigned refill_from_slabs(struct heap *h, struct bin *b, struct heap_cla
 				  bool may_make)
 {
 	struct object *head = NULL, **link = &head, *tail;
-	unsigned taken = 0, want = hc->batch;
+	unsigned taken = 0, most;
+	unsigned want = hc->batch != 0 ? hc->batch : limits_first(b->cls);
 
 	while (taken < want) {
 		struct slab *s = slabs_fullest(hc);
@@ -79,8 +80,8 @@ static unsigned refill_from_slabs(struct heap *h, struct bin *b, struct heap_cla
 		return 0;
 	b->head = head;
 	settle_set_length(b, taken);
-	want = limits_batch(b->cls);
-	hc->batch = (uint16_t)(hc->batch * 2u < want ? hc->batch * 2u : want);
+	most = limits_batch(b->cls);
+	hc->batch = (uint16_t)(want * 2 < most ? want * 2 : most);
 	return taken;
 }
 
