@@ -512,7 +512,7 @@ size_t os_memory_bytes(void)
 	struct sysinfo info;
 	size_t bytes = (size_t)4 << 30;
 
-	if (sysinfo(&info) == 0)
+	if (syscall(SYS_sysinfo, &info) == 0)
 		bytes = (size_t)info.totalram * info.mem_unit;
 	errno = saved;
 	return bytes;

@@ -21,6 +21,9 @@
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define NOINLINE __attribute__((noinline))
 #define COLD __attribute__((noinline, cold))
+/* Runs once, at the start: lies together with others of its kind, in a part of the library that
+ * is touched anyway. */
+#define AT_START __attribute__((section(".text.startup")))
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #define MUST_CHECK __attribute__((warn_unused_result))
 

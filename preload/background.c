@@ -400,7 +400,7 @@ static uint64_t start_again(uint64_t now)
 
 static struct work again = {.run = start_again};
 
-void background_init(void)
+AT_START void background_init(void)
 {
 	main_key_made = pthread_key_create(&main_key, main_ends) == 0;
 	if (main_key_made)

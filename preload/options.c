@@ -282,7 +282,7 @@ static bool parse_item(struct options *o, struct slice item, struct text *why,
 	return true;
 }
 
-void options_set_defaults(struct options *o)
+AT_START void options_set_defaults(struct options *o)
 {
 	for (unsigned i = 0; i < NR_OPTIONS; i++)
 		o->value[i] = option_info[i].standard;

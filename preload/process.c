@@ -113,11 +113,18 @@ static void start_interval(void)
 	work_due(&work, 0);
 }
 
+/* Whether the options ask for samples. */
+static bool has_samples(void)
+{
+	return config_value(OPT_prof) || config_value(OPT_leak_report);
+}
+
 __attribute__((destructor)) static void end(void)
 {
 	int fd = find_stderr();
 
-	prof_end(fd);
+	if (has_samples())
+		prof_end(fd);
 	if (config_value(OPT_stats_print) && fd >= 0)
 		stats_write(fd);
 }
@@ -179,6 +186,7 @@ EXPORT int __libc_start_main(int (*main)(int, char **, char **), int argc, char 
 	start_main_fn *next;
 
 	*(void **)&next = dlsym(RTLD_NEXT, "__libc_start_main");
-	prof_start();
+	if (has_samples())
+		prof_start();
 	return next(main, argc, argv, init, fini, rtld_fini, stack_end);
 }

@@ -32,8 +32,6 @@ static void complain(const char *what)
 
 void prof_start(void)
 {
-	if (!config_value(OPT_prof) && !config_value(OPT_leak_report))
-		return;
 	if (!unwind_load()) {
 		complain("there is neither libunwind.so.8 nor libgcc_s.so.1: no profile");
 		return;

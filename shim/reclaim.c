@@ -152,7 +152,7 @@ static struct work pressed_work = {.run = pressed_run};
 /* Not before this time again.  Relaxed: a policy. */
 static _Atomic uint64_t pressed_again_ns;
 
-void reclaim_init(void)
+AT_START void reclaim_init(void)
 {
 	work_add(&pressed_work);
 }

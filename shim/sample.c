@@ -513,7 +513,7 @@ bool shim_sample_site(uint32_t i, struct shim_site *out, const uint64_t **frames
 	return true;
 }
 
-void sample_inspect(void)
+AT_START void sample_inspect(void)
 {
 	inspect_show("samples", &samples, sizeof(samples));
 }
