@@ -125,24 +125,52 @@ static bool shift_and(uint64_t *x, unsigned shift)
 }
 
 /*
- * Runs of at most a word and of any alignment, word by word: one that starts in a word
- * ends in the next at the latest.
+ * Runs of at most a word and of any alignment that start in word i: they end in the next
+ * at the latest.
  */
+static inline unsigned find_short_in(const uint64_t *bits, unsigned i, unsigned n)
+{
+	uint64_t low = bits[i];
+	uint64_t high = i + 1 < PAGEBLOCK_WORDS ? bits[i + 1] : 0;
+
+	for (unsigned have = 1; have < n && low != 0;) {
+		unsigned step = n - have < have ? n - have : have;
+
+		low &= low >> step | high << (WORD_PAGES - step);
+		high &= high >> step;
+		have += step;
+	}
+	return low == 0 ? PAGE_NONE : i * WORD_PAGES + (unsigned)__builtin_ctzll(low);
+}
+
 static unsigned find_short(const uint64_t *bits, unsigned n)
 {
 	for (unsigned i = 0; i < PAGEBLOCK_WORDS; i++) {
-		uint64_t low = bits[i];
-		uint64_t high = i + 1 < PAGEBLOCK_WORDS ? bits[i + 1] : 0;
+		unsigned at = find_short_in(bits, i, n);
 
-		for (unsigned have = 1; have < n && low != 0;) {
-			unsigned step = n - have < have ? n - have : have;
+		if (at != PAGE_NONE)
+			return at;
+	}
+	return PAGE_NONE;
+}
 
-			low &= low >> step | high << (WORD_PAGES - step);
-			high &= high >> step;
-			have += step;
-		}
-		if (low != 0)
-			return i * WORD_PAGES + (unsigned)__builtin_ctzll(low);
+/*
+ * The same where the orders of the block's words are known: a run of n pages has a naturally
+ * aligned one of at least a quarter of it, in the word where it starts or in the next.
+ */
+static unsigned find_in_words(const struct pageblock *block, unsigned n)
+{
+	uint64_t lsb = 0x0101010101010101u;
+	uint64_t fit = block->orders & lsb * (0xffu << (log2_floor(n + 1) - 1) & 0xffu);
+
+	for (unsigned i = 0; i < PAGEBLOCK_WORDS; i++) {
+		unsigned at;
+
+		if ((fit >> (8 * i) & 0xffff) == 0)
+			continue;
+		at = find_short_in(block->free, i, n);
+		if (at != PAGE_NONE)
+			return at;
 	}
 	return PAGE_NONE;
 }
@@ -194,6 +222,11 @@ unsigned pageblock_bits_find(const uint64_t *bits, unsigned n, unsigned align_or
 			return i * WORD_PAGES + (unsigned)__builtin_ctzll(x);
 	}
 	return PAGE_NONE;
+}
+
+unsigned pageblock_find_run(const struct pageblock *block, unsigned n)
+{
+	return n <= WORD_PAGES ? find_in_words(block, n) : find_long(block->free, n);
 }
 
 /* --- orders ---------------------------------------------------------------------- */

@@ -190,6 +190,9 @@ static inline unsigned pageblock_largest_order(const struct pageblock *block)
 	return (words & (words >> 1) & 0x55) != 0 ? WORD_ORDER + 1 : WORD_ORDER;
 }
 
+/* The lowest run of n free pages, of any alignment, as pageblock_bits_find(); n >= 2. */
+unsigned pageblock_find_run(const struct pageblock *block, unsigned n);
+
 /* A run of 2^order >= 64 pages, as below. */
 unsigned pageblock_find_words(const struct pageblock *block, unsigned order);
 

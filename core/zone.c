@@ -304,7 +304,7 @@ static struct pageblock *pick_tight(enum migratetype mt, unsigned order, unsigne
 			if (first == NULL)
 				continue;
 			do {
-				*from = pageblock_bits_find(block->free, n, 0);
+				*from = pageblock_find_run(block, n);
 				if (*from != PAGE_NONE)
 					return block;
 				if (++looks == TIGHT_LOOKS)
@@ -337,10 +337,12 @@ static ALWAYS_INLINE pfn_t alloc_locked(size_t nr_pages, unsigned align_order,
 		block = pick(mt, order);
 		if (unlikely(block == NULL))
 			return 0;
-		from = nr_pages == (size_t)1 << order
-			       ? pageblock_find_order(block, order)
-			       : pageblock_bits_find(block->free, (unsigned)nr_pages,
-						     align_order);
+		if (nr_pages == (size_t)1 << order)
+			from = pageblock_find_order(block, order);
+		else if (align_order == 0)
+			from = pageblock_find_run(block, (unsigned)nr_pages);
+		else
+			from = pageblock_bits_find(block->free, (unsigned)nr_pages, align_order);
 	}
 	*zeroed = take(block, from, (unsigned)nr_pages);
 	return block->pfn + from;

@@ -254,12 +254,19 @@ void *shim_realloc(void *p, size_t size)
 	return to;
 }
 
-/* The smallest class of at least size bytes whose objects are all aligned to align. */
+/*
+ * The smallest class of at least size bytes whose objects are all aligned to align, a power of
+ * two; NR_CLASSES: there is none.
+ */
 static unsigned aligned_class(size_t align, size_t size)
 {
+	size = round_up(size, align);
+	if (size > MEDIUM_MAX)
+		return NR_CLASSES;
+
 	unsigned cls = class_of(size);
 
-	while (cls < NR_CLASSES && class_info[cls].bytes % align != 0)
+	while (cls < NR_CLASSES && (class_info[cls].bytes & (align - 1)) != 0)
 		cls++;
 	return cls;
 }

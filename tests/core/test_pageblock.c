@@ -107,6 +107,29 @@ static void load(struct pageblock *block, const uint64_t *bits)
 			(void)pageblock_take(block, i, 1);
 }
 
+Test(pageblock, find_run_in_a_block)
+{
+	struct random random;
+	unsigned found = 0, none = 0;
+
+	random_seed(&random, 2);
+	for (unsigned round = 0; round < 4000; round++) {
+		struct pageblock block;
+		uint64_t bits[8];
+
+		random_bits(&random, bits);
+		load(&block, bits);
+		for (unsigned n = 2; n <= PAGES; n += 1 + n / 16) {
+			unsigned got = pageblock_find_run(&block, n);
+
+			cr_assert(got == naive_find(bits, n, 0));
+			found += got != PAGE_NONE;
+			none += got == PAGE_NONE;
+		}
+	}
+	cr_assert(found > 10000 && none > 10000);
+}
+
 /* The smallest naturally aligned maximal run of at least the order, as a buddy tree has it. */
 static unsigned naive_best_order(const uint64_t *bits, unsigned order)
 {
