@@ -85,6 +85,7 @@ struct heap_class {
 	_Atomic uint32_t nr_slabs; /* also read without the lock, as a hint */
 	uint64_t nr_free;          /* in the bitmaps of all its slabs */
 	uint16_t batch;            /* objects for the next refill; 0: the first */
+	uint32_t inbox_most; /* objects in the inbox above which it is settled; set with its first */
 };
 
 struct heap {

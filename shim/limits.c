@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 
 #define BIN_BYTES_MAX 131072u
-#define BATCH_BYTES_MAX 16384u
+#define BATCH_BYTES_MAX 32768u
 #define BATCH_BYTES_FIRST 1024u
 #define BIN_OBJECTS_MAX 4096u
 #define BATCH_OBJECTS_MAX 128u

@@ -5,7 +5,7 @@
 #include "shim/settle.h"
 #include "shim/slab.h"
 
-#define OUTGOING_BYTES_MAX 65536u
+#define OUTGOING_BYTES_MAX 16384u
 /* What an object counts besides its bytes: bounds how many are delivered at once. */
 #define OUTGOING_EXTRA 64
 
@@ -23,13 +23,11 @@ static unsigned class_at_home(const struct heap *h, const struct object *o)
 	return offset < sizeof(h->bins) ? (unsigned)(offset / sizeof(struct bin)) : NR_CLASSES;
 }
 
-/* Classes that something was received for. */
-struct classes {
-	uint64_t bits[(NR_CLASSES + 63) / 64];
-};
-
-/* Objects come home, into the inboxes of their classes; the chain of those that do not. */
-static struct object *receive(struct heap *h, struct object *o, struct classes *got)
+/*
+ * Objects come home, into the inboxes of their classes; the chain of those that do not.
+ * *too_long: an inbox is longer than it may be.
+ */
+static struct object *receive(struct heap *h, struct object *o, bool *too_long)
 {
 	struct object *strays = NULL, *next;
 
@@ -44,50 +42,45 @@ static struct object *receive(struct heap *h, struct object *o, struct classes *
 			continue;
 		}
 		o->next = hc->inbox;
-		if (hc->inbox == NULL)
+		if (hc->inbox == NULL) {
 			hc->inbox_tail = o;
+			hc->inbox_most = 2 * limits_bin(cls);
+			h->has_inbox[cls / 64] |= (uint64_t)1 << cls % 64;
+		}
 		hc->inbox = o;
-		hc->nr_inbox++;
-		got->bits[cls / 64] |= (uint64_t)1 << cls % 64;
+		if (unlikely(++hc->nr_inbox > hc->inbox_most))
+			*too_long = true;
 	}
 	return strays;
 }
 
 /* When nobody takes what comes it is freed for real, so that a thread that only frees makes
  * nothing grow. */
-static struct object *settle_long_inboxes(struct heap *h, const struct classes *got)
+static COLD struct object *settle_long_inboxes(struct heap *h)
 {
 	struct object *strays = NULL;
 
-	for (unsigned i = 0; i < sizeof(got->bits) / sizeof(got->bits[0]); i++) {
-		h->has_inbox[i] |= got->bits[i];
-		for (uint64_t bits = got->bits[i]; bits != 0; bits &= bits - 1) {
-			unsigned cls = i * 64 + (unsigned)__builtin_ctzll(bits);
-
-			if (unlikely(h->classes[cls].nr_inbox > 2 * limits_bin(cls)))
-				strays = settle_join(settle_inbox(h, cls), strays);
-		}
+	for (unsigned cls = 0; cls < NR_CLASSES; cls++) {
+		if (h->classes[cls].nr_inbox > h->classes[cls].inbox_most)
+			strays = settle_join(settle_inbox(h, cls), strays);
 	}
 	return strays;
 }
 
 static void deliver(struct outgoing *slot)
 {
-	struct classes got = {.bits = {0}};
 	struct heap *h = slot->heap;
 	struct object *strays, *o;
+	bool too_long = false;
 
 	/* Under the lock an object is in the slot or in the inbox, never in both: a fork
 	 * takes this lock too. */
 	lock_acquire(&h->lock, LOCK_HEAP);
 	o = slot->head;
 	*slot = (struct outgoing){ .heap = NULL };
-	if (unlikely(h->ownerless)) {
-		strays = settle_chain(h, o);
-	} else {
-		strays = receive(h, o, &got);
-		strays = settle_join(settle_long_inboxes(h, &got), strays);
-	}
+	strays = h->ownerless ? settle_chain(h, o) : receive(h, o, &too_long);
+	if (unlikely(too_long))
+		strays = settle_join(settle_long_inboxes(h), strays);
 	lock_release(&h->lock, LOCK_HEAP);
 	settle_strays(strays);
 }
