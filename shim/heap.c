@@ -599,7 +599,11 @@ void heap_fork_child(void)
 	atomic_store_explicit(&nr_ownerless, 0, memory_order_relaxed);
 	for (struct heap *h = heap_first(); h != NULL; h = h->next_all) {
 		lock_reset(&h->lock);
-		if (heap_is_mine(h) || h->place == PLACE_HANDLES)
+		if (heap_is_mine(h)) {
+			memcpy(h->old_inbox, h->has_inbox, sizeof(h->old_inbox));
+			continue;
+		}
+		if (h->place == PLACE_HANDLES)
 			continue;
 		if (!h->ownerless) {
 			h->ownerless = true;

@@ -107,6 +107,7 @@ struct heap {
 	 * settle: whether it is in use.  All under the lock. */
 	uint32_t nr_slow, seen_slow, asked_slow;
 	uint64_t has_inbox[(NR_CLASSES + 63) / 64]; /* a bit for each class with an inbox */
+	uint64_t old_inbox[(NR_CLASSES + 63) / 64]; /* in a fork child: those of its parent */
 	struct heap *next_all;                      /* every heap ever made; written once */
 	struct heap *next_ownerless;                /* under heaps.lock */
 	struct heap *next_mine;                     /* the thread's heaps; only it looks */

@@ -30,7 +30,9 @@
 static bool refill_from_inboxes(struct heap *h, const struct bin *b)
 {
 	for (unsigned i = 0; i < sizeof(h->has_inbox) / sizeof(h->has_inbox[0]); i++) {
-		for (uint64_t bits = h->has_inbox[i]; bits != 0; bits &= bits - 1) {
+		uint64_t bits = h->has_inbox[i] & ~h->old_inbox[i];
+
+		for (; bits != 0; bits &= bits - 1) {
 			unsigned cls = i * 64 + (unsigned)__builtin_ctzll(bits);
 			struct heap_class *hc = &h->classes[cls];
 			struct bin *to = &h->bins[cls];
@@ -85,19 +87,34 @@ static unsigned refill_from_slabs(struct heap *h, struct bin *b, struct heap_cla
 	return taken;
 }
 
+/*
+ * In the child of a fork: what came home before it lies in any order on the parent's pages,
+ * each of which would be copied for a few objects.  From the bitmaps neighbours are taken.
+ */
+static COLD struct object *settle_old_inbox(struct heap *h, unsigned cls)
+{
+	h->old_inbox[cls / 64] &= ~((uint64_t)1 << cls % 64);
+	return settle_inbox(h, cls);
+}
+
 /* For a caller, which may be NULL. */
 static NOINLINE struct object *refill(struct heap *h, struct bin *b,
 				      const struct sites_caller *caller)
 {
 	struct heap_class *hc = &h->classes[b->cls];
+	struct object *strays = NULL;
 	unsigned taken = 0;
 
 	b->ran_dry = true;
 	lock_acquire(&h->lock, LOCK_HEAP);
 	h->nr_slow++;
+	if (unlikely((h->old_inbox[b->cls / 64] >> b->cls % 64 & 1) != 0))
+		strays = settle_old_inbox(h, b->cls);
 	if (!refill_from_inboxes(h, b))
 		taken = refill_from_slabs(h, b, hc, false);
 	lock_release(&h->lock, LOCK_HEAP);
+	if (unlikely(strays != NULL))
+		settle_strays(strays);
 	if (b->head == NULL) {
 		heap_adopt_slab(h, b->cls);
 		lock_acquire(&h->lock, LOCK_HEAP);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <semaphore.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* --- helpers ------------------------------------------------------------------------- */
@@ -543,6 +544,42 @@ Test(heap, fork_finds_a_bin_on_its_way_to_be_settled, .timeout = TIME_BOUND_S)
 	sem_post(&sleeper.go);
 	thread_join(thread);
 	EXPECT(status == 0, "the child: %d", status);
+}
+#endif
+
+#if !UNDER_TSAN && !UNDER_ASAN
+static void allocate_a_few(void *unused)
+{
+	struct rusage before, after;
+	long nr_faults;
+
+	(void)unused;
+	getrusage(RUSAGE_SELF, &before);
+	for (unsigned i = 0; i < 400; i++)
+		memset(shim_malloc(200), 1, 200);
+	getrusage(RUSAGE_SELF, &after);
+	nr_faults = after.ru_minflt - before.ru_minflt;
+	shim_check();
+	/* 21 pages of objects, and what they are allocated with. */
+	EXPECT(nr_faults < 40, "%ld page faults", nr_faults);
+	_exit(0);
+}
+
+/* What others have freed lies on 61 pages in any order: a child does not copy them all. */
+Test(heap, a_fork_child_allocates_side_by_side, .timeout = TIME_BOUND_S)
+{
+	struct batch all = {blocks, 20000, 200}, part = {blocks, 1200, 200};
+	int status;
+
+	test_config.decay_ns = DECAY_FOREVER_NS;
+	pthread_atfork(shim_fork_prepare, shim_fork_parent, shim_fork_child);
+	batch_alloc(&all);
+	on_thread(batch_free, &part);
+	status = run_in_child(allocate_a_few, NULL);
+	EXPECT(status == 0, "the child: %d", status);
+	for (size_t i = 1200; i < 20000; i++)
+		shim_free(blocks[i]);
+	expect_nothing_kept();
 }
 #endif
 
