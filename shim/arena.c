@@ -17,12 +17,14 @@
  * What the table is before arena_init(): an entry for NULL that leads to a bin nobody
  * owns, so that free(NULL) is safe whenever it comes.
  */
-static struct {
+static const struct {
 	uint32_t entry;
 	_Alignas(32) struct bin null_bin;
+	char between[BIN_TO_GATE - sizeof(struct bin)];
+	struct gate gate;
 } early = { .entry = (uint32_t)ARENA_BYTES + 32 };
 
-char *_Atomic arena_table = (char *)&early;
+char *_Atomic arena_table = (char *)(uintptr_t)&early;
 
 static size_t committed;  /* bytes of the arena that can be written */
 static size_t used;       /* bytes of the arena given out */

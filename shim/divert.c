@@ -6,13 +6,13 @@
 #include <string.h>
 
 /*
- * The place of a word that is always 0 among the bins, as bin_of_size counts: the owner of
- * the first medium bin, which is never anybody's on the fast path.  fast_malloc() takes it
+ * The place of a word that is always 0 among the bins, as bin_of_size counts: the owner in
+ * the gate of the first medium bin, which is never anybody's on the fast path.  fast_malloc() takes it
  * for the head of an empty bin.
  */
-#define EMPTY_BIN (NR_SMALL_CLASSES * 4u + 1u)
+#define EMPTY_BIN ((unsigned)(BIN_TO_GATE / BIN_STEP) + NR_SMALL_CLASSES * BIN_STEPS)
 STATIC_ASSERT(NR_SMALL_CLASSES < NR_CLASSES, "there is a medium bin");
-STATIC_ASSERT(offsetof(struct bin, head) == 0 && offsetof(struct bin, owner) == 8,
+STATIC_ASSERT(offsetof(struct bin, head) == 0 && offsetof(struct gate, owner) == 0,
 	      "the word's place");
 STATIC_ASSERT(EMPTY_BIN <= UINT8_MAX, "bin_of_size reaches it");
 
@@ -32,7 +32,7 @@ void divert_setup(struct heap *h)
 		size_t end = class_info[cls].bytes + 1;
 
 		memset((uint8_t *)(uintptr_t)&h->bin_of_size[size],
-		       (int)(h->counted ? EMPTY_BIN : cls * 4), end - size);
+		       (int)(h->counted ? EMPTY_BIN : cls * BIN_STEPS), end - size);
 		size = end;
 	}
 	ASSERT(size == SMALL_MAX + 1);
@@ -42,7 +42,7 @@ void divert_set_owner(struct heap *h, uintptr_t thread_pointer)
 {
 	/* Relaxed: see fast_free(). Medium bins are never anybody's on the fast path. */
 	for (unsigned cls = 0; cls < NR_SMALL_CLASSES; cls++)
-		atomic_store_explicit(&h->bins[cls].owner, thread_pointer,
+		atomic_store_explicit(&h->gates[cls].owner, thread_pointer,
 				      memory_order_relaxed);
 }
 

@@ -76,8 +76,7 @@ static ALWAYS_INLINE void *fast_malloc_from(struct heap *h, size_t size, void *(
 	/* Relaxed: this thread or somebody who diverts it; the way there is the slow one. */
 	size_t i = FAST_LOAD(h->bin_of_size[size]);
 #define BIN                                                                                    \
-	((struct bin *)(void *)((char *)h + offsetof(struct heap, bins) +                      \
-				i * (sizeof(struct bin) / 4)))
+	((struct bin *)(void *)((char *)h + offsetof(struct heap, bins) + i * BIN_STEP))
 	struct object *o = BIN->head;
 
 	if (unlikely(o == NULL))
@@ -110,14 +109,15 @@ static ALWAYS_INLINE void fast_free(void *p)
 	/* Relaxed: whoever frees p got it by synchronisation after the entry was written. */
 	size_t i = atomic_load_explicit(arena_entry_in(table, p), memory_order_relaxed);
 #define BIN ((struct bin *)(void *)(table + i - ARENA_BYTES))
+#define GATE ((struct gate *)(void *)(table + i - ARENA_BYTES + BIN_TO_GATE))
 	/* Relaxed: only this thread itself writes its own thread pointer there. */
-	if (unlikely(FAST_LOAD(BIN->owner) != thread_pointer()) ||
+	if (unlikely(FAST_LOAD(GATE->owner) != thread_pointer()) ||
 	    unlikely(o->key == (uintptr_t)table))
 		goto slow;
 	FORGET_A(i);
-	uint32_t product = BIN->magic * (uint16_t)(uintptr_t)p;
+	uint32_t product = GATE->magic * (uint16_t)(uintptr_t)p;
 	FORGET_A(i);
-	IF_ABOVE_OR_USED_UP_GOTO(product, BIN->limit, BIN->room, slow);
+	IF_ABOVE_OR_USED_UP_GOTO(product, GATE->limit, BIN->room, slow);
 	FORGET_A(i);
 	o->next = BIN->head;
 	o->key = (uintptr_t)table;
@@ -125,6 +125,7 @@ static ALWAYS_INLINE void fast_free(void *p)
 	/* Linked before it is the head: a fork may copy the chain in between. */
 	atomic_signal_fence(memory_order_release);
 	BIN->head = o;
+#undef GATE
 #undef BIN
 	return;
 slow:

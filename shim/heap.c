@@ -51,8 +51,8 @@ static void heap_setup(struct heap *h)
 	for (unsigned cls = 0; cls < NR_CLASSES; cls++) {
 		struct bin *b = &h->bins[cls];
 
-		b->magic = class_info[cls].magic;
-		b->limit = class_info[cls].limit;
+		h->gates[cls].magic = class_info[cls].magic;
+		h->gates[cls].limit = class_info[cls].limit;
 		b->cls = (uint8_t)cls;
 		b->max = (uint16_t)(limits_first(cls) * 2u);
 		b->room = b->max;
@@ -64,7 +64,7 @@ static void heap_setup(struct heap *h)
 static void heap_set_thread(struct heap *h, uintptr_t tp)
 {
 	divert_set_owner(h, tp);
-	/* Relaxed: as bin.owner. */
+	/* Relaxed: as gate.owner. */
 	atomic_store_explicit(&h->thread, tp, memory_order_relaxed);
 }
 

@@ -6,7 +6,7 @@
  *
  * Who writes what: bin.head, bin.room and the outgoing slots belong to the thread
  * that owns the heap; everything else in the second half is under heap.lock.
- * bin.owner, bin_of_size and requests are written under heap.lock by whoever diverts
+ * gate.owner, bin_of_size and requests are written under heap.lock by whoever diverts
  * the heap (divert.h), and read without it; thread as well, by its thread.
  *
  * Invariants (heap_check_all, as far as locks let it look): every object of a slab is live, or
@@ -52,18 +52,24 @@ struct object {
 	uintptr_t key;
 };
 
+/* What its thread alone writes to, all the time. */
 struct bin {
 	struct object *head;
-	/* Thread pointer of the thread whose fast path may push here, or 0. */
-	_Atomic uintptr_t owner;
-	uint32_t magic;
-	uint32_t limit; /* with magic: class_is_start() */
-	int32_t room;   /* pushes until slow_free() settles the bin: >= 1 at rest */
-	uint16_t max;   /* length at which the bin is settled */
+	int32_t room; /* pushes until slow_free() settles the bin: >= 1 at rest */
+	uint16_t max; /* length at which the bin is settled */
 	uint8_t cls;
 	bool ran_dry; /* was refilled since it was last settled */
 };
-STATIC_ASSERT(sizeof(struct bin) == 32, "bins are addressed in steps of 32 bytes");
+
+/* What everybody reads who frees an object of the bin's, in cache lines of their own: at the
+ * same distance from each bin (BIN_TO_GATE). */
+struct gate {
+	/* Thread pointer of the thread whose fast path may push into the bin, or 0. */
+	_Atomic uintptr_t owner;
+	uint32_t magic;
+	uint32_t limit; /* with magic: class_is_start() */
+};
+STATIC_ASSERT(sizeof(struct gate) == sizeof(struct bin), "one index for both");
 
 struct slab;
 
@@ -89,13 +95,14 @@ struct heap_class {
 };
 
 struct heap {
-	/* bin_of_size[n] * 8 is the offset of the bin for n bytes from bins. */
+	/* bin_of_size[n] * BIN_STEP is the offset of the bin for n bytes from bins. */
 	_Atomic uint8_t bin_of_size[SMALL_MAX + 1];
 	_Atomic uint8_t requests; /* DIVERT_*: what its thread is asked to do */
-	/* Thread pointer of the thread it belongs to, or 0; as bin.owner, for all its bins, but
+	/* Thread pointer of the thread it belongs to, or 0; as gate.owner, for all its bins, but
 	 * also while it is diverted.  Here because this line is seldom written to. */
 	_Atomic uintptr_t thread;
-	_Alignas(32) struct bin bins[NR_CLASSES];
+	_Alignas(CACHE_LINE) struct bin bins[NR_CLASSES];
+	struct gate gates[NR_CLASSES];
 
 	struct lock lock;
 	bool ownerless; /* under heaps.lock and lock: no thread, on a stack of heaps */
@@ -118,6 +125,11 @@ struct heap {
 	struct heap_class classes[NR_CLASSES];
 };
 STATIC_ASSERT(sizeof(struct heap) <= HEAP_STRIDE, "a heap fits its place");
+#define BIN_TO_GATE (offsetof(struct heap, gates) - offsetof(struct heap, bins))
+STATIC_ASSERT(BIN_TO_GATE % CACHE_LINE == 0, "no line is shared by both");
+/* What bin_of_size counts in, and how many of these a bin has. */
+#define BIN_STEP ((size_t)8)
+#define BIN_STEPS ((unsigned)(sizeof(struct bin) / BIN_STEP))
 
 /* The heap of a thread that has none: all lists empty. Never written. */
 extern struct heap heap_null;
@@ -129,6 +141,14 @@ extern __thread struct heap *heap_now[NR_PLACES];
 static inline struct heap *heap_of_bin(const struct bin *b)
 {
 	return (struct heap *)((uintptr_t)b & ~(HEAP_STRIDE - 1));
+}
+
+/* The class of a bin, without a look at it: for who is not its thread. */
+static inline unsigned heap_bin_class(const struct bin *b)
+{
+	size_t offset = (uintptr_t)b & (HEAP_STRIDE - 1);
+
+	return (unsigned)((offset - offsetof(struct heap, bins)) / sizeof(struct bin));
 }
 
 static inline uintptr_t thread_pointer(void)

@@ -286,13 +286,17 @@ void slow_free(void *p)
 	/* Relaxed: as in fast_free(). */
 	uint32_t entry = atomic_load_explicit(arena_entry_in(table, p), memory_order_relaxed);
 	struct bin *b = (struct bin *)(void *)(table + entry - ARENA_BYTES);
-	const struct class_info *ci = &class_info[b->cls];
 	struct heap *h = heap_current, *owner = heap_of_bin(b);
+	const struct class_info *ci;
 	struct object *o = p;
 	bool is_mine;
 
-	if (unlikely(entry == 0 || h == &heap_null || o->key == (uintptr_t)table ||
-		     !class_is_start64(ci, class_offset(ci, p)))) {
+	if (unlikely(entry == 0 || h == &heap_null)) {
+		free_any(p);
+		return;
+	}
+	ci = &class_info[heap_bin_class(b)];
+	if (unlikely(o->key == (uintptr_t)table || !class_is_start64(ci, class_offset(ci, p)))) {
 		free_any(p);
 		return;
 	}

@@ -30,7 +30,7 @@ Test(arena, nobody_owns_wild_addresses, .timeout = TIME_BOUND_S)
 
 		EXPECT(entry_of(addr) == 0 || zone_owns((void *)addr), "0x%zx", (size_t)addr);
 	}
-	EXPECT(atomic_load(&((struct bin *)(void *)arena_base())->owner) == 0,
+	EXPECT(atomic_load(&((struct gate *)(void *)(arena_base() + BIN_TO_GATE))->owner) == 0,
 	       "the null bin has an owner");
 }
 
@@ -42,7 +42,7 @@ Test(arena, blocks_lead_to_the_bin_of_their_heap, .timeout = TIME_BOUND_S)
 
 		EXPECT(b == &heap_current->bins[cls] && b->cls == cls, "class %u", cls);
 		EXPECT(heap_of_bin(b) == heap_current, "class %u", cls);
-		EXPECT(atomic_load(&b->owner) == (cls < NR_SMALL_CLASSES ? thread_pointer() : 0),
+		EXPECT(atomic_load(&heap_current->gates[cls].owner) == (cls < NR_SMALL_CLASSES ? thread_pointer() : 0),
 		       "class %u has the wrong owner", cls);
 		shim_free(p);
 	}

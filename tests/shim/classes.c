@@ -100,7 +100,7 @@ Test(classes, byte_table_of_a_heap_agrees, .timeout = TIME_BOUND_S)
 {
 	shim_free(shim_malloc(1));
 	for (size_t size = 0; size <= SMALL_MAX; size++) {
-		EXPECT(heap_current->bin_of_size[size] * (sizeof(struct bin) / 4) ==
+		EXPECT(heap_current->bin_of_size[size] * BIN_STEP ==
 			       class_of(size) * sizeof(struct bin),
 		       "size %zu", size);
 		EXPECT(heap_null.bin_of_size[size] == 0, "the null heap is not null");

@@ -210,9 +210,9 @@ static void expect_undiverted(const struct heap *h)
 {
 	EXPECT(!heap_is_asked(h), "not answered");
 	for (size_t size = 0; size <= SMALL_MAX; size++)
-		EXPECT(h->bin_of_size[size] == class_of(size) * 4, "size %zu", size);
+		EXPECT(h->bin_of_size[size] == class_of(size) * BIN_STEPS, "size %zu", size);
 	for (unsigned cls = 0; cls < NR_CLASSES; cls++)
-		EXPECT(h->bins[cls].owner == (cls < NR_SMALL_CLASSES ? thread_pointer() : 0),
+		EXPECT(h->gates[cls].owner == (cls < NR_SMALL_CLASSES ? thread_pointer() : 0),
 		       "owner of bin %u", cls);
 }
 
