@@ -21,6 +21,11 @@
 #define FORGET_A(value) (void)(value) /* folds by itself */
 #define FORGET_C(value) (void)(value)
 #define FORGET_D(value) (void)(value)
+/* It makes a base for the bin and one for the gate, unless there is one for both. */
+#define ONE_BASE(at, table, i)                                                                 \
+	char *at = (table) + (i);                                                              \
+	__asm__("" : "+r"(at))
+#define AT(at, table, i) (at)
 #elif defined(__x86_64__)
 #define FORGET_A(value) __asm__("" : "+a"(value))
 #define FORGET_C(value) __asm__("" : "+c"(value))
@@ -29,6 +34,10 @@
 #define FORGET_A(value) __asm__("" : "+r"(value))
 #define FORGET_C(value) __asm__("" : "+r"(value))
 #define FORGET_D(value) __asm__("" : "+r"(value))
+#endif
+#if !defined(__clang__)
+#define ONE_BASE(at, table, i) (void)0
+#define AT(at, table, i) ((table) + (i))
 #endif
 
 /*
@@ -108,8 +117,9 @@ static ALWAYS_INLINE void fast_free(void *p)
 	struct object *o = p;
 	/* Relaxed: whoever frees p got it by synchronisation after the entry was written. */
 	size_t i = atomic_load_explicit(arena_entry_in(table, p), memory_order_relaxed);
-#define BIN ((struct bin *)(void *)(table + i - ARENA_BYTES))
-#define GATE ((struct gate *)(void *)(table + i - ARENA_BYTES + BIN_TO_GATE))
+	ONE_BASE(at, table, i);
+#define BIN ((struct bin *)(void *)(AT(at, table, i) - ARENA_BYTES))
+#define GATE ((struct gate *)(void *)(AT(at, table, i) - ARENA_BYTES + BIN_TO_GATE))
 	/* Relaxed: only this thread itself writes its own thread pointer there. */
 	if (unlikely(FAST_LOAD(GATE->owner) != thread_pointer()) ||
 	    unlikely(o->key == (uintptr_t)table))
