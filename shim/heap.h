@@ -98,15 +98,19 @@ struct heap {
 	/* bin_of_size[n] * BIN_STEP is the offset of the bin for n bytes from bins. */
 	_Atomic uint8_t bin_of_size[SMALL_MAX + 1];
 	_Atomic uint8_t requests; /* DIVERT_*: what its thread is asked to do */
+	bool counted; /* bin_of_size leads all mallocs to the slow path, to be counted */
 	/* Thread pointer of the thread it belongs to, or 0; as gate.owner, for all its bins, but
 	 * also while it is diverted.  Here because this line is seldom written to. */
 	_Atomic uintptr_t thread;
 	_Alignas(CACHE_LINE) struct bin bins[NR_CLASSES];
 	struct gate gates[NR_CLASSES];
+	/* Its thread's alone. */
+	int64_t sample_left;    /* bytes to the next sample (sample.h) */
+	struct heap *next_mine; /* the thread's heaps */
 
-	struct lock lock;
+	/* What others write to as well. */
+	_Alignas(CACHE_LINE) struct lock lock;
 	bool ownerless; /* under heaps.lock and lock: no thread, on a stack of heaps */
-	bool counted;   /* bin_of_size leads all mallocs to the slow path, to be counted */
 	uint8_t place;  /* written once */
 	bool settled;   /* under heaps.lock: caches nothing since it has no thread */
 	uint32_t nr_slabs;
@@ -117,8 +121,6 @@ struct heap {
 	uint64_t old_inbox[(NR_CLASSES + 63) / 64]; /* in a fork child: those of its parent */
 	struct heap *next_all;                      /* every heap ever made; written once */
 	struct heap *next_ownerless;                /* under heaps.lock */
-	struct heap *next_mine;                     /* the thread's heaps; only it looks */
-	int64_t sample_left; /* bytes to the next sample; its thread's (sample.h) */
 	struct pcp pcp;
 	struct outgoing outgoing[NR_OUTGOING];
 	/* Last: of the classes that a thread does not use no page is ever touched. */
