@@ -139,6 +139,7 @@ check-fast-path: $(BUILD)/libpageblock.so
 -include workloads/workloads.mk
 -include workloads/purge.mk
 -include workloads/return.mk
+-include workloads/lifetimes.mk
 -include workloads/isolation.mk
 -include tests/workloads.mk
 -include doc/doc.mk

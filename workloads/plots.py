@@ -4,8 +4,10 @@ import html
 import math
 
 COLOURS = {"pageblock": "#c8102e", "glibc": "#6b7280", "mimalloc": "#0f8a7e",
-           "jemalloc": "#d97f06", "tcmalloc": "#2563b0", "tbb": "#8257b8"}
+           "jemalloc": "#d97f06", "tcmalloc": "#2563b0", "tbb": "#8257b8",
+           "learned": "#111827", "live": "#16a34a"}
 SPARE = ["#4d7c0f", "#be3b8a", "#0e7490", "#7c4a21"]
+STROKES = {False: "", True: ' stroke-dasharray="6 4"'}
 INK, FAINT, GRID = "#1f2937", "#6b7280", "#e2e5ea"
 
 
@@ -103,11 +105,12 @@ def nice_step(span, most):
 
 
 def lines(curves, libraries, title, y_unit, x_ticks, x_of_value, y_log=False, size=(420, 230),
-          subject="pageblock", x_label=""):
+          subject="pageblock", x_label="", dashed=(), key=False):
     """curves {library: [(x, y)]}; x_of_value maps x to 0..1; y is linear from 0, or a
-    logarithm."""
+    logarithm; dashed: the names of curves that are no library's; key: they are named at the
+    right, in the order in which they end there."""
     width, height = size
-    left, right, top, bottom = 52, width - 12, 30, height - 34
+    left, right, top, bottom = 52, width - (108 if key else 12), 30, height - 34
     values = [y for points in curves.values() for _, y in points if y > 0]
     if not values:
         return ""
@@ -146,7 +149,16 @@ def lines(curves, libraries, title, y_unit, x_ticks, x_of_value, y_log=False, si
         parts.append(f'<polyline points="{points}" fill="none" '
                      f'stroke="{colour(library, libraries)}" '
                      f'stroke-width="{2.6 if library == subject else 1.4}" '
-                     f'stroke-linejoin="round"><title>{html.escape(library)}</title></polyline>')
+                     f'stroke-linejoin="round"{STROKES[library in dashed]}><title>{html.escape(library)}</title></polyline>')
+    if key:
+        ends = sorted(curves, key=lambda name: -curves[name][-1][1])
+        for at, library in enumerate(ends):
+            y, fill = top + 12 + 18 * at, colour(library, libraries)
+            parts.append(f'<line x1="{right + 10}" x2="{right + 30}" y1="{y - 4}" y2="{y - 4}" '
+                         f'stroke="{fill}" stroke-width="{3.2 if library == subject else 2}"'
+                         f'{STROKES[library in dashed]}/>')
+            parts.append(text(right + 35, y, library, fill=fill, weight="bold" if library ==
+                              subject else "normal"))
     return svg(width, height, parts, title)
 
 

@@ -196,3 +196,21 @@ def compare(data, before):
                            [change for change in reversed(changes) if change[0] > 1 + SAME],
                            [change for change in changes if change[0] < 1 - SAME])
     return result
+
+
+# Of two runs of one commit, the geometric means of ratios are to be no further apart.
+REPEATS = 0.03
+
+
+def repeats(data, before):
+    """Two runs' geometric means of the library's ratios to the best peer: {figure: (then,
+    now, change, cases)}, over the cases that both have."""
+    result = {}
+    for key, *_ in METRICS:
+        found = [(then["ratio"], now["ratio"]) for case in data["cases"]
+                 if (now := row(data, case, SUBJECT, key)) and now.get("ratio")
+                 and (then := row(before, case, SUBJECT, key)) and then.get("ratio")]
+        if found:
+            then, now = (harness.geometric_mean(values) for values in zip(*found))
+            result[key] = (then, now, now / then - 1, len(found))
+    return result

@@ -1,6 +1,7 @@
 # The benchmarks; the top Makefile includes this.
 #
 #   make bench               the quick cases, instructions, small processes: 5 minutes
+#   make bench-twice         the quick cases two times: are the means within 3 %?
 #   make bench-full          all of it, in at most an hour
 #   make bench-report        the page with the plots once more, from the results at hand
 #   make bench-instructions  instructions per malloc+free pair (needs valgrind)
@@ -66,6 +67,16 @@ endef
 bench: workloads $(BUILD)/libpageblock.so
 	$(call workloads_need,$(WORKLOADS_PEERS) $(WORKLOADS_NEEDS_QUICK))
 	$(call workloads_bench,--quick --runs 5 --budget 200,--runs 100 --compiler-runs 20 --memory-runs 10)
+
+# On one commit; what it shows is how small a difference the suite can tell.
+TWICE := $(WORKLOADS_DIR)/twice
+.PHONY: bench-twice
+bench-twice: workloads $(BUILD)/libpageblock.so
+	$(call workloads_need,$(WORKLOADS_PEERS) $(WORKLOADS_NEEDS_QUICK))
+	@for n in 1 2; do \
+	  workloads/run --build $(BUILD) --quick --runs 5 --budget 200 --json $(TWICE)-$$n.json \
+	    $(WORKLOADS_FLAGS) >$(TWICE)-$$n.txt || [ $$? -ne 2 ] || { tail -5 $(TWICE)-$$n.txt; exit 2; }; done
+	@workloads/compare.py $(TWICE)-1.json $(TWICE)-2.json
 
 bench-full: workloads $(BUILD)/libpageblock.so
 	$(call workloads_need,$(WORKLOADS_PEERS) $(WORKLOADS_NEEDS))
