@@ -1,5 +1,6 @@
 # A JSON document is parsed, made into objects and dropped again; a tenth and an index stay.
 # Says `peak` and waits for a line, says `idle` and waits for one more, says what it kept.
+require 'io/wait'
 require 'json'
 
 Item = Struct.new(:id, :name, :text, :values)
