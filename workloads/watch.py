@@ -160,9 +160,9 @@ class Session:
     record     makes a trace of it: what stands before the command; it is killed at its trough
     """
 
-    def __init__(self, library, idle_s=0.0, points=(), limit_s=120, turn=None, look=None,
+    def __init__(self, preload, idle_s=0.0, points=(), limit_s=120, turn=None, look=None,
                  record=()):
-        self.library, self.idle_s, self.limit_s = library, idle_s, limit_s
+        self.preload, self.idle_s, self.limit_s = library, idle_s, limit_s
         self.points = [point for point in points if point <= idle_s]
         self.turn = turn or contextlib.nullcontext()
         self.look, self.record = look, list(record)
@@ -182,7 +182,7 @@ class Session:
     def start(self, command, variables=None, stdout=None, watched=True, cwd=None):
         """The program under the library.  It is talked to by say() and self.stdout."""
         self.process = self.spawn(self.record + command,
-                                  environment_of("" if self.record else self.library,
+                                  environment_of("" if self.record else self.preload,
                                                  variables), stdout, cwd)
         if stdout is None:
             self.stdout = Stream(self.process.stdout.fileno(), self.deadline)
