@@ -162,7 +162,7 @@ class Session:
 
     def __init__(self, preload, idle_s=0.0, points=(), limit_s=120, turn=None, look=None,
                  record=()):
-        self.preload, self.idle_s, self.limit_s = library, idle_s, limit_s
+        self.preload, self.idle_s, self.limit_s = preload, idle_s, limit_s
         self.points = [point for point in points if point <= idle_s]
         self.turn = turn or contextlib.nullcontext()
         self.look, self.record = look, list(record)
