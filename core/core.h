@@ -58,7 +58,7 @@ enum lock_rank {
 };
 
 /*
- * A small mutex: spins shortly, then sleeps on a futex.  Zero is unlocked.  Debug
+ * A small mutex: spins shortly, yields, then sleeps on a futex.  Zero is unlocked.  Debug
  * builds check the rank order: a lock is taken only while all held ones rank lower;
  * several of one rank only while holding the heaps lock, as fork does.  Works before
  * constructors and in a fork child.
