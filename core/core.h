@@ -175,6 +175,8 @@ int os_move(void *dst, void *src, size_t bytes) MUST_CHECK;
 int os_populate(void *addr, size_t bytes) MUST_CHECK;
 /* Gathers pages, resident or not, into huge pages; 0 or -errno, and then some may be. */
 int os_collapse(void *addr, size_t bytes) MUST_CHECK;
+/* How many bytes of a range are resident, as the page tables say (mincore); 0 or -errno. */
+int os_resident(void *addr, size_t bytes, size_t *resident) MUST_CHECK;
 /* How many bytes of a range are resident, and of these in huge pages, as the kernel says;
  * 0, or -errno where it cannot be asked.  Slow. */
 int os_residency(void *addr, size_t bytes, size_t *resident, size_t *huge) MUST_CHECK;
@@ -283,7 +285,7 @@ void zone_mark_clean(pfn_t pfn, size_t nr_pages);
 /*
  * Whether memory asked for a page run at a time is being filled densely, as far as the
  * layer above can tell: a hint, true at first.  While it is not, the zone does not ask
- * for huge pages when it grows, unless for a run of blocks.
+ * for huge pages when it grows for UNMOVABLE pages, unless for a run of blocks.
  */
 void zone_set_dense(bool dense);
 
@@ -443,6 +445,14 @@ size_t online_pages(size_t nr_pages);
 size_t purge_whole(void);
 /* Purges every free dirty page, whole blocks first; returns the bytes given back. */
 size_t purge_all(void);
+/*
+ * The layer above has given back a part of what it holds of the block of this address, and
+ * goes on holding it until this call is over: no huge page shall fill the hole again.
+ * Without locks.
+ */
+void thp_hole(const void *addr);
+/* So many pages of such holes are in use again.  Without core's locks. */
+void thp_refilled(unsigned nr_pages);
 
 /* --- statistics and self-check ------------------------------------------------ */
 

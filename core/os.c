@@ -235,24 +235,33 @@ size_t os_released_end(void)
 	return released.bytes;
 }
 
-/* What of a range is resident, before it is given back. */
-static COLD size_t resident_bytes(char *addr, size_t bytes)
+COLD int os_resident(void *addr, size_t bytes, size_t *resident)
 {
 	unsigned char pages[PAGEBLOCK_PAGES];
 	size_t page = os_page_bytes();
 	size_t nr_resident = 0;
+	int saved = errno;
+	int err = 0;
 
-	while (bytes > 0) {
-		size_t n = bytes < PAGEBLOCK_BYTES ? bytes : PAGEBLOCK_BYTES;
-
-		if (mincore(addr, n, pages) != 0)
-			memset(pages, 1, sizeof(pages));
-		for (size_t i = 0; i < n / page; i++)
+	widen(&addr, &bytes);
+	for (size_t at = 0, n; err == 0 && at < bytes; at += n) {
+		n = bytes - at < PAGEBLOCK_BYTES ? bytes - at : PAGEBLOCK_BYTES;
+		if (mincore((char *)addr + at, n, pages) != 0)
+			err = -errno;
+		for (size_t i = 0; err == 0 && i < n / page; i++)
 			nr_resident += pages[i] & 1;
-		addr += n;
-		bytes -= n;
 	}
-	return nr_resident * page;
+	*resident = nr_resident * page;
+	errno = saved;
+	return err;
+}
+
+/* What of a range is resident, before it is given back; all of it where nobody knows. */
+static COLD size_t resident_bytes(void *addr, size_t bytes)
+{
+	size_t resident;
+
+	return os_resident(addr, bytes, &resident) == 0 ? resident : bytes;
 }
 
 /*

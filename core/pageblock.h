@@ -43,7 +43,7 @@ struct pageblock {
 	uint16_t nr_dirty;      /* bits set in free and in dirty */
 	uint16_t nr_purging;    /* bits set in purging */
 	uint8_t thp;            /* enum thp: what the system is told about huge pages */
-	uint8_t unused;
+	uint8_t broken;         /* parts were given back since it was wholly free */
 	uint8_t nr_seen;        /* half of nr_free, when waste.c looked last */
 	uint8_t kind;           /* while partly used and UNMOVABLE; 0: none */
 	uint16_t list;          /* index list it is on, or INDEX_NONE */
@@ -84,6 +84,12 @@ static inline bool pageblock_isolated(const struct pageblock *block)
 static inline bool pageblock_whole(const struct pageblock *block)
 {
 	return block->nr_free == PAGEBLOCK_PAGES;
+}
+
+/* Whether all free pages are resident, also those that were never touched: with a huge page. */
+static inline bool pageblock_all_resident(const struct pageblock *block)
+{
+	return block->thp == THP_HUGE && block->broken == 0 && !pageblock_whole(block);
 }
 
 /* --- 512-bit maps --------------------------------------------------------------- */

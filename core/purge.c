@@ -79,6 +79,7 @@ void purge_soon(void)
 void zone_idle_locked(struct pageblock *block)
 {
 	block->kind = 0;
+	block->broken = 0;
 	if (block->nr_dirty == 0 || pageblock_isolated(block))
 		return;
 	block->idle_since_ns = os_now_ns();
@@ -116,6 +117,7 @@ struct parts {
 static void begin_locked(struct batch *batch, struct pageblock *block)
 {
 	unsigned i = batch->nr++;
+	bool all;
 
 	for (; i > 0 && batch->going[i - 1].block->pfn > block->pfn; i--)
 		batch->going[i] = batch->going[i - 1];
@@ -123,13 +125,11 @@ static void begin_locked(struct batch *batch, struct pageblock *block)
 	zone_count_free_locked(block, -(uint64_t)block->nr_free);
 	zone.purging_pages += block->nr_free;
 	zone.dirty_free_pages -= block->nr_dirty;
+	all = pageblock_all_resident(block);
 	pageblock_purge_begin(block);
 	for (unsigned k = 0; k < PAGEBLOCK_WORDS; k++) {
 		batch->going[i].runs[k] = block->purging[k];
-		/* Of a huge page all is resident, also what was never touched. */
-		batch->going[i].dirty[k] = block->thp == THP_HUGE
-						   ? block->purging[k]
-						   : block->purging[k] & block->dirty[k];
+		batch->going[i].dirty[k] = block->purging[k] & (all ? ~(uint64_t)0 : block->dirty[k]);
 	}
 	index_update(block);
 }
@@ -148,6 +148,7 @@ static void end_locked(struct pageblock *block, const uint64_t *done, bool lazil
 	else if (nr_purging == PAGEBLOCK_PAGES && done != NULL && done[0] != 0)
 		block->apart &= (uint8_t)~APART_LAZY;
 	pageblock_purge_end(block, done);
+	block->broken |= nr_purged > 0;
 	zone.purging_pages -= nr_purging;
 	zone_count_free_locked(block, nr_purging);
 	zone.dirty_free_pages += block->nr_dirty - nr_dirty;
@@ -319,7 +320,8 @@ size_t purge_blocks(struct pageblock **blocks, unsigned nr)
 	zone_lock();
 	for (unsigned i = 0; i < nr; i++)
 		/* nr_purging: somebody else is at it. */
-		if (blocks[i]->nr_dirty > 0 && blocks[i]->nr_purging == 0)
+		if (blocks[i]->nr_purging == 0 &&
+		    (blocks[i]->nr_dirty > 0 || pageblock_all_resident(blocks[i])))
 			begin_locked(&batch, blocks[i]);
 	zone_unlock();
 	return batch.nr > 0 ? give(&batch) : 0;
@@ -360,8 +362,8 @@ static struct pageblock *oldest_idle(void)
 	return oldest;
 }
 
-/* A slice of what is due; when the next is. */
-static COLD uint64_t purge_run(uint64_t now_ns)
+/* A batch of what is due; when the next is. */
+static uint64_t purge_due(uint64_t now_ns)
 {
 	struct batch batch = {.lazily = zone.config.purge_lazily};
 	struct pageblock *oldest;
@@ -385,6 +387,24 @@ static COLD uint64_t purge_run(uint64_t now_ns)
 	zone_unlock();
 	if (batch.nr > 0)
 		(void)give(&batch);
+	return due;
+}
+
+/*
+ * A slice.  Without a background thread nobody may come by again: what is too much goes at
+ * once, however much it is.  Whoever comes by with it is mostly who has just freed it.
+ */
+static COLD uint64_t purge_run(uint64_t now_ns)
+{
+	uint64_t due;
+	bool much;
+
+	do {
+		due = purge_due(now_ns);
+		zone_lock();
+		much = due <= now_ns && !work_has_background() && too_much_waits();
+		zone_unlock();
+	} while (much);
 	return due;
 }
 

@@ -248,8 +248,16 @@ static void metadata_uncommit(struct metadata_part part)
 		os_uncommit(part.start, part.nr_bytes);
 }
 
+/* Whether what is handed out of new blocks of the type will be filled, as far as is known. */
+static bool will_be_dense(enum migratetype mt)
+{
+	/* Relaxed: a hint. */
+	return mt != MIGRATE_UNMOVABLE || !atomic_load_explicit(&sparse, memory_order_relaxed);
+}
+
 /* Makes blocks [from, to) accessible, and their metadata first; huge: with huge pages. */
-static int commit_blocks(struct span *span, size_t from, size_t to, bool *huge)
+static int commit_blocks(struct span *span, size_t from, size_t to, enum migratetype mt,
+			 bool *huge)
 {
 	char *blocks = (char *)span->blocks;
 	struct metadata_part block_part =
@@ -268,9 +276,7 @@ static int commit_blocks(struct span *span, size_t from, size_t to, bool *huge)
 	err = os_commit(data, (to - from) * PAGEBLOCK_BYTES);
 	if (err != 0)
 		goto undo_client;
-	/* Relaxed: a hint. */
-	*huge = thp_grows_locked(span, to - from,
-				 !atomic_load_explicit(&sparse, memory_order_relaxed)) &&
+	*huge = thp_grows_locked(span, to - from, will_be_dense(mt)) &&
 		os_hugepage(data, (to - from) * PAGEBLOCK_BYTES, true);
 	return 0;
 
@@ -287,7 +293,7 @@ static bool span_commit(struct span *span, size_t nr_blocks, enum migratetype mt
 	size_t to = from + nr_blocks;
 	bool huge = false;
 
-	if (commit_blocks(span, from, to, &huge) != 0)
+	if (commit_blocks(span, from, to, mt, &huge) != 0)
 		return false;
 	for (size_t i = from; i < to; i++) {
 		pfn_t pfn = span->start + i * PAGEBLOCK_PAGES;

@@ -4,21 +4,25 @@
  * New blocks ask for them from the start once the heap is large enough and as long as it is
  * filled densely: then what is resident beside what is in use is little.  Before a chunk is
  * told so, that is counted in the newest blocks that have huge pages, and must be at most
- * config.thp_extra_percent of what is handed out.
+ * config.thp_extra_percent of what is handed out; and of the newest blocks that have none,
+ * the system must say that seven eighths of what was handed out are used.
  *
- * A block parts of which were given back is told to have small pages from then on, since
- * the system would fill the holes again (khugepaged); when it is given back as a whole, it may
- * have huge ones again.
+ * A block parts of which were given back, by core or by the layer above (thp_hole()), is told
+ * to have small pages from then on, since the system would fill the holes again (khugepaged);
+ * when it is given back as a whole, it may have huge ones again.
  *
  * Blocks that are from before, or were sparse once, and have become dense, are made huge
- * pages by the background thread (MADV_COLLAPSE): only when no more of them is free and
- * not resident than the same percentage.
+ * pages by the background thread (MADV_COLLAPSE): only when no more of them is not resident
+ * than the same percentage.  The system is asked for that, because pages in use need not be
+ * resident either: slabs have holes, and programs do not touch all they ask for.
  *
  * Where neighbours differ the system splits its mapping.  zone.thp_edges counts these
  * places, and nothing makes more than EDGES_MAX of them, each at most one more mapping.
  *
- * thp of a block is written under the zone lock, and only by whoever grows the span, has
- * the block's free pages off its lists, or is the background thread.
+ * thp of a block is read and written under the zone lock, and only by whoever grows the span,
+ * keeps the block from becoming wholly free or being taken meanwhile, or is the background
+ * thread.  Not guaranteed: that a hole which is made while the background thread collapses the
+ * block stays one.
  */
 #include "core/span.h"
 #include "core/work.h"
@@ -27,6 +31,8 @@
 #define EDGES_MAX 900u
 /* The newest blocks are looked at before growth. */
 #define LOOK_BLOCKS ((size_t)512)
+/* Of these, without huge pages: so many. */
+#define LOOK_SMALL 32u
 /* Between a growth and a pass over all blocks. */
 #define PASS_NS ((uint64_t)2000 * 1000 * 1000)
 #define SCAN_BLOCKS ((size_t)256)
@@ -72,16 +78,18 @@ static bool set_locked(struct pageblock *block, enum thp thp)
 	return true;
 }
 
-/* Tells the system; when it does not take it, as if nothing had been told. */
-static void tell(struct pageblock *block, enum thp thp)
+#define IS(thp) (1u << (thp))
+
+/* Tells the system, if the block is one of `from`; when it does not take it, as if nothing had
+ * been told. */
+static void tell(struct pageblock *block, unsigned from, enum thp thp)
 {
-	uint8_t was = block->thp;
+	uint8_t was;
 	bool may;
 
-	if (was == thp)
-		return;
 	zone_lock();
-	may = set_locked(block, thp);
+	was = block->thp;
+	may = (from & IS(was)) != 0 && was != thp && set_locked(block, thp);
 	zone_unlock();
 	if (!may || os_hugepage(pfn_to_addr(block->pfn), PAGEBLOCK_BYTES, thp == THP_HUGE))
 		return;
@@ -93,16 +101,41 @@ static void tell(struct pageblock *block, enum thp thp)
 
 void thp_wanted(struct pageblock *block)
 {
-	tell(block, THP_HUGE);
+	tell(block, ~0u, THP_HUGE);
 }
 
 void thp_given_back(struct pageblock *block, bool whole)
 {
-	if (whole && block->thp == THP_SMALL &&
-	    zone.total_pages * PAGE_BYTES >= zone.config.thp_from_bytes)
-		tell(block, THP_HUGE);
-	else if (!whole && block->thp == THP_HUGE)
-		tell(block, THP_SMALL);
+	if (!whole)
+		tell(block, IS(THP_HUGE), THP_SMALL);
+	else if (zone.total_pages * PAGE_BYTES >= zone.config.thp_from_bytes)
+		tell(block, IS(THP_SMALL), THP_HUGE);
+}
+
+/* What was never touched is resident all the same, and shall be given back some time. */
+static void break_locked(struct pageblock *block)
+{
+	unsigned was = block->nr_dirty;
+
+	if (pageblock_all_resident(block)) {
+		for (unsigned i = 0; i < PAGEBLOCK_WORDS; i++)
+			block->dirty[i] |= block->free[i];
+		block->nr_dirty = (uint16_t)block->nr_free;
+		zone.dirty_free_pages += block->nr_dirty - was;
+	}
+	block->broken = 1;
+}
+
+void thp_hole(const void *addr)
+{
+	struct pageblock *block = span_block(pfn_of(addr));
+	bool page_is_ours = block != NULL;
+
+	CHECK(page_is_ours);
+	zone_lock();
+	break_locked(block);
+	zone_unlock();
+	tell(block, IS(THP_HUGE), THP_SMALL);
 }
 
 /* --- growth ---------------------------------------------------------------------------- */
@@ -117,10 +150,34 @@ static bool extra_is_little_locked(const struct span *span)
 	for (size_t i = from; i < nr; i++) {
 		const struct pageblock *block = &span->blocks[i];
 
-		if (block->thp == THP_HUGE && !pageblock_whole(block))
+		if (pageblock_all_resident(block))
 			extra += block->nr_free - block->nr_dirty;
 	}
 	return extra * 100 <= zone.taken_pages * zone.config.thp_extra_percent;
+}
+
+/* Whether what was handed out of the newest blocks with small pages is used. */
+static bool is_used_locked(const struct span *span)
+{
+	size_t nr = span_committed(span);
+	size_t end = nr > LOOK_BLOCKS ? nr - LOOK_BLOCKS : 0;
+	size_t taken = 0, used = 0, resident;
+	unsigned nr_looked = 0;
+
+	for (size_t i = nr; i-- > end && nr_looked < LOOK_SMALL;) {
+		const struct pageblock *block = &span->blocks[i];
+
+		if (block->thp == THP_HUGE || pageblock_whole(block))
+			continue;
+		if (os_resident(pfn_to_addr(block->pfn), PAGEBLOCK_BYTES, &resident) != 0)
+			return true;
+		taken += PAGEBLOCK_PAGES - block->nr_free;
+		used += resident / PAGE_BYTES;
+		/* Free ones are resident too, but for a few. */
+		used -= used < block->nr_dirty ? used : block->nr_dirty;
+		nr_looked++;
+	}
+	return used * 8 >= taken * 7;
 }
 
 bool thp_grows_locked(const struct span *span, size_t nr_blocks, bool dense)
@@ -130,7 +187,8 @@ bool thp_grows_locked(const struct span *span, size_t nr_blocks, bool dense)
 	/* For a run of blocks, or because everything shall be huge. */
 	if (nr_blocks > THP_CHUNK_BLOCKS || zone.config.thp_from_bytes == 0)
 		return true;
-	return dense && zone.thp_edges < EDGES_MAX && extra_is_little_locked(span);
+	return dense && zone.thp_edges < EDGES_MAX && extra_is_little_locked(span) &&
+	       is_used_locked(span);
 }
 
 /* --- what has become dense ---------------------------------------------------------------- */
@@ -149,24 +207,55 @@ void thp_init(void)
 	work_add(&thp_work);
 }
 
+/* Much has changed since the last pass. */
+void thp_soon_locked(void)
+{
+	if (zone.total_pages * PAGE_BYTES >= zone.config.thp_from_bytes)
+		work_due(&thp_work, os_now_ns() + PASS_NS);
+}
+
+void thp_refilled(unsigned nr_pages)
+{
+	static _Atomic uint32_t nr_refilled;
+	/* Relaxed: a lost count makes a pass a little later. */
+	uint32_t was = atomic_fetch_add_explicit(&nr_refilled, nr_pages, memory_order_relaxed);
+
+	if (was / PAGEBLOCK_PAGES == (was + nr_pages) / PAGEBLOCK_PAGES)
+		return;
+	zone_lock();
+	thp_soon_locked();
+	zone_unlock();
+}
+
 void thp_grown_locked(struct span *span, size_t from, size_t to, bool huge)
 {
 	for (size_t i = from; huge && i < to; i++)
 		span->blocks[i].thp = THP_HUGE;
 	if (from > 0)
 		zone.thp_edges += differ(&span->blocks[from - 1], &span->blocks[from]);
-	if (zone.total_pages * PAGE_BYTES >= zone.config.thp_from_bytes)
-		work_due(&thp_work, os_now_ns() + PASS_NS);
+	thp_soon_locked();
 }
 
+/* Whether so many pages, not resident now, may be so for a huge page's sake. */
+static bool is_little(uint32_t nr_pages)
+{
+	return nr_pages * 100 <= PAGEBLOCK_PAGES * zone.config.thp_extra_percent;
+}
+
+/* As far as is known here. */
 static bool is_candidate(const struct pageblock *block)
 {
-	/* Free and not resident: that much more will be. */
-	uint32_t extra = block->nr_free - block->nr_dirty;
-
 	return (block->thp == THP_NONE || block->thp == THP_SMALL) && block->nr_purging == 0 &&
 	       !pageblock_isolated(block) && !pageblock_whole(block) &&
-	       extra * 100 <= PAGEBLOCK_PAGES * zone.config.thp_extra_percent;
+	       is_little(block->nr_free - block->nr_dirty);
+}
+
+static bool is_dense(const struct pageblock *block)
+{
+	size_t resident;
+
+	return os_resident(pfn_to_addr(block->pfn), PAGEBLOCK_BYTES, &resident) == 0 &&
+	       is_little((uint32_t)(PAGEBLOCK_PAGES - resident / PAGE_BYTES));
 }
 
 static struct pageblock *next_candidate(void)
@@ -191,10 +280,28 @@ static struct pageblock *next_candidate(void)
 	return found;
 }
 
+static void collapse(struct pageblock *block)
+{
+	bool is_huge;
+
+	tell(block, IS(THP_SMALL), THP_HUGE);
+	zone_lock();
+	if (block->thp == THP_NONE)
+		/* No edges: to the system it is as before. */
+		(void)set_locked(block, THP_COLLAPSED);
+	is_huge = block->thp != THP_SMALL;
+	zone_unlock();
+	if (!is_huge || os_collapse(pfn_to_addr(block->pfn), PAGEBLOCK_BYTES) != 0)
+		return;
+	zone_lock();
+	block->broken = 0;
+	zone.collapsed_blocks++;
+	zone_unlock();
+}
+
 static COLD uint64_t thp_run(uint64_t now_ns)
 {
 	struct pageblock *block;
-	bool told;
 
 	if (zone.config.thp_from_bytes == SIZE_MAX)
 		return WORK_NEVER;
@@ -203,19 +310,7 @@ static COLD uint64_t thp_run(uint64_t now_ns)
 		pass.span = 0;
 		return WORK_NEVER;
 	}
-	if (block->thp == THP_SMALL)
-		tell(block, THP_HUGE);
-	if (block->thp == THP_NONE) {
-		zone_lock();
-		told = set_locked(block, THP_COLLAPSED);
-		zone_unlock();
-		ASSERT(told);
-	}
-	if (block->thp != THP_SMALL &&
-	    os_collapse(pfn_to_addr(block->pfn), PAGEBLOCK_BYTES) == 0) {
-		zone_lock();
-		zone.collapsed_blocks++;
-		zone_unlock();
-	}
+	if (is_dense(block))
+		collapse(block);
 	return now_ns;
 }

@@ -4,8 +4,8 @@
  * They are not given back when they become free: they are what is handed out next, and it
  * would cost a call for each run and break huge pages.  It pays where much of a block has
  * been free for long.  So blocks are looked at twice: one that has WASTE_PAGES free dirty
- * pages or more both times, and as many free pages as the first time, is cold, and its
- * free runs are given back.  Passes go on while there are such blocks that have changed in
+ * pages or more both times (WASTE_HUGE_PAGES where that breaks a huge page), and as many free
+ * pages as the first time, is cold, and its free runs are given back.  Passes go on while there are such blocks that have changed in
  * between; then nothing happens until a few megabytes more are free.
  *
  * Not guaranteed: that a block in which pages come and go between two looks is noticed,
@@ -17,6 +17,8 @@
 
 /* 64 KiB. */
 #define WASTE_PAGES 16u
+/* A sixteenth of a block. */
+#define WASTE_HUGE_PAGES 32u
 /* This much more, 4 MiB, begins passes anew. */
 #define MORE_PAGES ((uint64_t)1024)
 /* Looked at in one slice, and in one critical section. */
@@ -60,9 +62,9 @@ static bool look_locked(struct pageblock *block)
 	uint8_t nr_seen = (uint8_t)(block->nr_free / 2);
 	bool same = block->nr_seen == nr_seen;
 
-	/* All of a huge page is resident, also what was never touched. */
-	if (block->nr_dirty == 0 || pageblock_whole(block) || block->nr_purging > 0 ||
-	    (block->thp == THP_HUGE ? block->nr_free : block->nr_dirty) < WASTE_PAGES)
+	if (pageblock_whole(block) || block->nr_purging > 0 ||
+	    (pageblock_all_resident(block) ? block->nr_free < WASTE_HUGE_PAGES
+					   : block->nr_dirty < WASTE_PAGES))
 		return false;
 	block->nr_seen = nr_seen;
 	pass.again |= !same;
@@ -108,6 +110,7 @@ static uint64_t pass_ends(uint64_t now_ns)
 		return now_ns + pass_ns();
 	zone_lock();
 	zone.waste_mark = zone.dirty_free_pages + MORE_PAGES;
+	thp_soon_locked();
 	zone_unlock();
 	return WORK_NEVER;
 }

@@ -27,6 +27,8 @@ static _Atomic(struct work *) all_work;
 static _Atomic uint64_t sleeping_until;
 static _Atomic(void (*)(void)) wake_background;
 static __thread bool is_background;
+/* Written before there is any work. */
+static work_linger_fn *linger;
 
 /* Makes *word at most value, and publishes what the caller wrote before. */
 static void lower(_Atomic uint64_t *word, uint64_t value)
@@ -157,7 +159,14 @@ COLD void work_tick_slow(uint64_t next_ns)
 		next_ns = next_ns > WORK_NEVER - WORK_GRACE_NS ? WORK_NEVER
 							       : next_ns + WORK_GRACE_NS;
 	if (now_ns >= next_ns || inspect_is_asked())
-		(void)run_all(now_ns);
+		next_ns = run_all(now_ns);
+	if (next_ns != WORK_NEVER && linger != NULL && !work_has_background())
+		linger(now_ns, next_ns);
+}
+
+void work_set_linger(work_linger_fn *fn)
+{
+	linger = fn;
 }
 
 /* --- the background thread ------------------------------------------------------------- */

@@ -61,6 +61,14 @@ static inline void work_tick(void)
 		work_tick_slow(next_ns);
 }
 
+/*
+ * Called by slow paths of threads at the end of work_tick(), while there is no background
+ * thread and work is left for later: the caller shall come by again, as far as it can be
+ * had for that.  Without locks.  Set once, at the start.
+ */
+typedef void work_linger_fn(uint64_t now_ns, uint64_t next_ns);
+void work_set_linger(work_linger_fn *linger);
+
 /* --- for the background thread ------------------------------------------------------ */
 
 /* Runs a slice of each work that is due, and answers requests; when the next is due.

@@ -130,6 +130,8 @@ void thp_init(void);
 /* Whether a chunk of a span shall ask for huge pages; and what became of it. */
 bool thp_grows_locked(const struct span *span, size_t nr_blocks, bool dense);
 void thp_grown_locked(struct span *span, size_t from, size_t to, bool huge);
+/* What is dense by now is looked for some time later. */
+void thp_soon_locked(void);
 /* Without locks, while the block's free pages are off its lists. */
 void thp_wanted(struct pageblock *block);
 void thp_given_back(struct pageblock *block, bool whole);

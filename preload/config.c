@@ -124,6 +124,7 @@ static void make_config(struct shim_config *config)
 	config->soft_limit_bytes = limits.soft_bytes;
 	config->hard_limit_bytes = limits.hard_bytes;
 	config->purge_lazily = options.value[OPT_purge] == PURGE_FREE;
+	config->lingers = true;
 	config->sample = options.value[OPT_prof_active] != 0;
 	config->cma_bytes = options.value[OPT_cma];
 	switch ((enum option_choice)options.value[OPT_thp]) {

@@ -18,6 +18,8 @@
 /* To begin or to end counting mallocs for the next sample: see sample.h.  While they are
  * counted all small mallocs stay diverted, and frees do not. */
 #define DIVERT_SAMPLE 4u
+/* To come by: see linger.h. */
+#define DIVERT_COME_BY 8u
 
 /* Asks the heap's thread; heaps without one are left alone.  By anybody, without the lock. */
 void divert_heap(struct heap *h, unsigned requests);

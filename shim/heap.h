@@ -107,6 +107,8 @@ struct heap {
 	/* Its thread's alone. */
 	int64_t sample_left;    /* bytes to the next sample (sample.h) */
 	struct heap *next_mine; /* the thread's heaps */
+	uint64_t lingered_ns;   /* linger.h */
+	uint32_t visits_left;
 
 	/* What others write to as well. */
 	_Alignas(CACHE_LINE) struct lock lock;

@@ -89,6 +89,20 @@ static void put_back(const struct hole *hole, bool purged)
 	lock_release(&h->lock, LOCK_HEAP);
 }
 
+/* The batch's blocks have holes now. */
+static void tell_blocks(void)
+{
+	uintptr_t last = 0;
+
+	for (unsigned i = 0; i < state.nr_holes; i++) {
+		uintptr_t block = (uintptr_t)state.ranges[i].addr >> PAGEBLOCK_SHIFT;
+
+		if (state.ranges[i].err == 0 && block != last)
+			thp_hole(state.holes[i].slab->start);
+		last = block;
+	}
+}
+
 /* Gives the batch back; how many pages that was. */
 static size_t flush(void)
 {
@@ -100,6 +114,7 @@ static size_t flush(void)
 			.bytes = state.holes[i].nr_pages * PAGE_BYTES,
 		};
 	state.nr_calls += os_purge_ranges(state.ranges, state.nr_holes, false);
+	tell_blocks();
 	for (unsigned i = 0; i < state.nr_holes; i++) {
 		bool purged = state.ranges[i].err == 0;
 

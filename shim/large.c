@@ -16,6 +16,37 @@
 
 static _Atomic unsigned nr_moves;
 
+/*
+ * Runs freed not long ago, for diagnosis: their words in the client area go with their block.
+ * A hash table in which the newer one wins; relaxed: what a race makes wrong is a message.
+ *
+ *   pfn            pages
+ *   63          28 27  0
+ */
+#define FREED_BITS 10u
+#define FREED_SHIFT 28u
+static _Atomic uint64_t freed[1u << FREED_BITS];
+
+static _Atomic uint64_t *freed_slot(pfn_t pfn)
+{
+	return &freed[(pfn ^ pfn >> FREED_BITS) & ((1u << FREED_BITS) - 1)];
+}
+
+static void note_freed(pfn_t pfn, size_t nr_pages)
+{
+	if (nr_pages < (size_t)1 << FREED_SHIFT)
+		atomic_store_explicit(freed_slot(pfn), pfn << FREED_SHIFT | nr_pages,
+				      memory_order_relaxed);
+}
+
+/* How many pages, 0: it is not known. */
+static size_t freed_pages(const void *p)
+{
+	uint64_t word = atomic_load_explicit(freed_slot(pfn_of(p)), memory_order_relaxed);
+
+	return word >> FREED_SHIFT == pfn_of(p) ? word & (((uint64_t)1 << FREED_SHIFT) - 1) : 0;
+}
+
 static size_t pages_for(size_t size)
 {
 	return (size + PAGE_BYTES - 1) >> PAGE_SHIFT;
@@ -88,6 +119,8 @@ static COLD _Noreturn void not_a_run(const void *p, const char *call)
 	/* The header of a slab that is gone still says what was there. */
 	if (s->start != NULL && slab_heap(s) == NULL && (const char *)p >= s->start)
 		slab_check_was(s, p);
+	if ((uintptr_t)p % PAGE_BYTES == 0 && word == 0 && freed_pages(p) > 0)
+		diag_fatal(DIAG_DOUBLE_FREE, call, p, freed_pages(p) * PAGE_BYTES, p);
 	diag_fatal(DIAG_FOREIGN, call, p, 0, NULL);
 }
 
@@ -113,6 +146,7 @@ void large_free(void *p)
 		    (_Atomic uint64_t *)(void *)run_word(p), &word, RUN_FREED | nr_pages,
 		    memory_order_relaxed, memory_order_relaxed)))
 		not_a_run(p, "free");
+	note_freed(pfn_of(p), nr_pages);
 
 	struct pcp *pcp = pcp_for(nr_pages);
 
@@ -207,6 +241,7 @@ void *large_realloc(void *p, size_t size)
 		return to;
 	}
 	*run_word(p) = RUN_FREED | nr_pages;
+	note_freed(pfn_of(p), nr_pages);
 	zone_free(pfn_of(p), nr_pages);
 	return to;
 }

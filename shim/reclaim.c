@@ -89,12 +89,14 @@ static size_t ask_program(size_t nr_bytes)
 /* Blocks in use, the emptiest first; they are opened again at once. */
 static void vacate(size_t nr_bytes, uint64_t deadline_ns)
 {
-	size_t nr_pages = round_up(nr_bytes, PAGEBLOCK_BYTES) / PAGE_BYTES;
 	struct core_stats stats;
+	size_t nr_pages;
 
 	core_stats_read(&stats);
-	if (nr_pages > stats.total_pages)
-		nr_pages = round_down(stats.total_pages, PAGEBLOCK_PAGES);
+	/* SIZE_MAX is not rounded up. */
+	nr_pages = nr_bytes / PAGE_BYTES < stats.total_pages
+			   ? round_up(nr_bytes, PAGEBLOCK_BYTES) / PAGE_BYTES
+			   : round_down(stats.total_pages, PAGEBLOCK_PAGES);
 	if (nr_pages > 0)
 		(void)online_pages(offline_pages(nr_pages, deadline_ns, NULL));
 }

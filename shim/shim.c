@@ -9,6 +9,7 @@
 #include "shim/holes.h"
 #include "shim/inspect.h"
 #include "shim/large.h"
+#include "shim/linger.h"
 #include "shim/lifetime.h"
 #include "shim/reclaim.h"
 #include "shim/sites.h"
@@ -52,7 +53,7 @@ static void init_once(void)
 	struct core_config core = changeable(config);
 
 	core.client_bytes = BLOCK_CLIENT_BYTES;
-	core.client_droppable_bytes = sizeof(((struct block_client *)NULL)->bitmaps);
+	core.client_droppable_bytes = offsetof(struct block_client, slabs);
 	core.span_added = arena_span_added;
 	core.vacate = vacate_range;
 	core.vacate_end = vacate_end;
@@ -63,6 +64,8 @@ static void init_once(void)
 	holes_init(config->decay_ns);
 	reserve(config->cma_bytes);
 	reclaim_init();
+	if (config->lingers)
+		linger_init();
 	inspect_shim(config);
 }
 

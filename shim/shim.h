@@ -26,6 +26,7 @@ struct shim_config {
 	size_t ready_bytes;      /* see core_config */
 	size_t soft_limit_bytes; /* see core_config */
 	size_t hard_limit_bytes; /* see core_config */
+	bool lingers; /* see linger.h */
 	/*
 	 * Changes an option while the program runs: text says NAME:VALUE.  0 or a negative
 	 * errno, and then text says why not.  May be NULL.  See core/inspect.h.

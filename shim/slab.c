@@ -28,6 +28,37 @@ static bool is_private(const char *start, size_t nr_granules)
 	return private;
 }
 
+static bool has_long_bitmap(unsigned cls)
+{
+	return class_info[cls].nr_objects > SHORT_BITMAP_WORDS * 64;
+}
+
+/* The lowest that is free; there is one for each granule. */
+static uint64_t *take_long_bitmap(struct block_client *client)
+{
+	/* Relaxed: a guess. */
+	uint32_t taken = atomic_load_explicit(&client->long_taken, memory_order_relaxed);
+
+	/* Acquire pairs with the release in put_long_bitmap(): the last owner's writes come
+	 * before ours. */
+	while (!atomic_compare_exchange_weak_explicit(&client->long_taken, &taken,
+						      taken | (taken + 1), memory_order_acquire,
+						      memory_order_relaxed))
+		;
+	ASSERT(taken != UINT32_MAX);
+	return client->long_bitmaps[__builtin_ctz(~taken)];
+}
+
+static void put_long_bitmap(struct slab *s)
+{
+	struct block_client *client = block_client(s->start);
+	size_t i = (size_t)(s->bitmap - client->long_bitmaps[0]) / BITMAP_WORDS;
+
+	/* Release pairs with the acquire in take_long_bitmap(). */
+	(void)atomic_fetch_and_explicit(&client->long_taken, ~((uint32_t)1 << i),
+					memory_order_release);
+}
+
 struct slab *slab_create(char *start, unsigned cls, struct heap *h)
 {
 	const struct class_info *ci = &class_info[cls];
@@ -40,7 +71,7 @@ struct slab *slab_create(char *start, unsigned cls, struct heap *h)
 	ASSERT(is_private(start, ci->nr_granules));
 	ASSERT(class_offset(ci, start) == 0);
 	s->start = start;
-	s->bitmap = client->bitmaps[first];
+	s->bitmap = has_long_bitmap(cls) ? take_long_bitmap(client) : client->bitmaps[first];
 	s->nr_objects = (uint16_t)ci->nr_objects;
 	s->nr_free = s->nr_objects;
 	s->cls = (uint8_t)cls;
@@ -87,6 +118,8 @@ void slab_set_heap(struct slab *s, struct heap *h)
 	write_entries(s, h);
 	for (size_t g = 0; h == NULL && g < class_info[s->cls].nr_granules; g++)
 		s[g].head_delta = 0;
+	if (h == NULL && has_long_bitmap(s->cls))
+		put_long_bitmap(s);
 	/* Release: pairs with the acquire in slab_heap(), publishes the header. */
 	atomic_store_explicit(&s->heap, h, memory_order_release);
 }
@@ -287,6 +320,7 @@ static void use_purged(struct slab *s)
 
 	set_purged(s, page, end - page, false);
 	s->nr_purged_free = (uint16_t)count_purged_free(s);
+	thp_refilled(end - page);
 }
 
 /* Of a slab with purged pages. */

@@ -18,6 +18,8 @@
 #include "shim/heap.h"
 
 #define BITMAP_WORDS (GRANULE_BYTES / ALIGN_MIN / 64)
+/* Enough for 384 objects. */
+#define SHORT_BITMAP_WORDS 6u
 #define NO_LIST 0xffu
 
 /*
@@ -68,17 +70,28 @@ struct slab_samples {
 };
 
 /*
- * The client area of a pageblock.  run[] has a word for each page that begins a page
+ * The client area of a pageblock.  Slabs of few objects have their bitmaps beside the headers,
+ * those of many objects have one of the long ones, lowest first, so that few pages of metadata
+ * become resident whatever the mixture of classes.  run[] has a word for each page that begins a page
  * run: RUN_LIVE | pages, or RUN_FREED | pages once it is freed (for diagnosis only);
  * RUN_CONTIG | pages and RUN_HANDLE | pages are what free() does not take.
  */
 struct block_client {
-	/* First, because core may drop them while the block is wholly free. */
-	uint64_t bitmaps[PAGEBLOCK_GRANULES][BITMAP_WORDS];
+	/* First, because core may drop them, and run[], while the block is wholly free. */
+	uint64_t long_bitmaps[PAGEBLOCK_GRANULES][BITMAP_WORDS];
 	uint64_t run[PAGEBLOCK_PAGES];
+	/* From here on: one page. */
 	struct slab slabs[PAGEBLOCK_GRANULES];
+	uint64_t bitmaps[PAGEBLOCK_GRANULES][SHORT_BITMAP_WORDS];
 	struct slab_samples samples[PAGEBLOCK_GRANULES];
+	/* A bit for each of long_bitmaps that some slab has. */
+	_Atomic uint32_t long_taken;
 };
+STATIC_ASSERT(offsetof(struct block_client, slabs) % PAGE_BYTES == 0 &&
+		      sizeof(struct block_client) <=
+			      offsetof(struct block_client, slabs) + PAGE_BYTES,
+	      "what slabs of few objects need is on one page");
+STATIC_ASSERT(PAGEBLOCK_GRANULES == 32, "long_taken has a bit for each");
 #define BLOCK_CLIENT_BYTES ((sizeof(struct block_client) + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1))
 
 #define RUN_LIVE ((uint64_t)1 << 63)

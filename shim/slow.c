@@ -120,7 +120,6 @@ static NOINLINE struct object *refill(struct heap *h, struct bin *b,
 		lock_acquire(&h->lock, LOCK_HEAP);
 		taken = refill_from_slabs(h, b, hc, true);
 		lock_release(&h->lock, LOCK_HEAP);
-		work_tick();
 	}
 	if (caller != NULL && taken > 0)
 		sites_note(caller, b->cls, taken * class_info[b->cls].bytes);
@@ -166,7 +165,6 @@ static NOINLINE void *malloc_any(size_t size, unsigned place,
 	sampled = size <= PTRDIFF_MAX && sample_count(h, size);
 	if (size > MEDIUM_MAX) {
 		p = large_alloc(size, 0, NULL);
-		work_tick();
 	} else {
 		struct bin *b = &h->bins[class_of(size)];
 		struct object *o = b->head != NULL ? b->head : refill(h, b, caller);
@@ -182,6 +180,7 @@ static NOINLINE void *malloc_any(size_t size, unsigned place,
 	heap_leave(h);
 	if (unlikely(sampled) && p != NULL)
 		sample_take(p, size);
+	work_tick();
 	return p;
 }
 
@@ -229,8 +228,10 @@ static inline void push(struct heap *h, struct bin *b, struct object *o, uintptr
 	/* Linked before it is the head: a fork may copy the chain in between. */
 	atomic_signal_fence(memory_order_release);
 	b->head = o;
-	if (unlikely(--b->room <= 0))
+	if (unlikely(--b->room <= 0)) {
 		settle_bin(h, b);
+		work_tick();
+	}
 }
 
 static void free_object(struct slab *s, struct heap *owner, struct object *o)
@@ -268,11 +269,11 @@ static NOINLINE void free_any(void *p)
 
 	if (owner == NULL) {
 		large_free(p);
-		work_tick();
-		return;
+	} else {
+		slab_check_start(s, p, "free");
+		free_object(s, owner, p);
 	}
-	slab_check_start(s, p, "free");
-	free_object(s, owner, p);
+	work_tick();
 }
 
 /*

@@ -102,7 +102,7 @@ def chosen_libraries(options):
 def program_path(options, name):
     path = os.path.abspath(os.path.join(options.build, "workloads", name))
     if not os.access(path, os.X_OK):
-        give_up(f"{name} is not built; run `make workloads` first")
+        give_up(f"{name} is not built; run `make {os.path.relpath(path)}` first")
     return path
 
 

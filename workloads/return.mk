@@ -5,7 +5,7 @@
 #   make bench-return WORKLOADS_FLAGS='--only random'  see workloads/return --help
 
 .PHONY: bench-return
-bench-return: $(WORKLOADS_DIR)/return $(WORKLOADS_DIR)/warm $(BUILD)/libpageblock.so
+bench-return: $(WORKLOADS_DIR)/return $(WORKLOADS_DIR)/warm $(BUILD)/libpageblock.so $(BUILD)/pageblock
 	@tests/support/need python3 gnuplot-nox redis-server clangd libmimalloc2.0 libjemalloc2 \
 	  libgoogle-perftools4
 	@workloads/return --build $(BUILD) $(WORKLOADS_FLAGS)

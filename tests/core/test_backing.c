@@ -231,19 +231,44 @@ Test(backing, what_is_dense_is_collapsed, .init = start_late, .fini = finish)
 	for (size_t i = 0; i < NR / 2; i++)
 		nr_small += span_block(pfn + i * 512)->thp == THP_NONE;
 	cr_assert(nr_small > 0);
-	/* One of them is not dense. */
+	/* One of them is not dense, and another is in use, but not resident as a whole. */
 	make_sparse(pfn);
 	(void)purge_all();
+	fake_os_clean(pfn + 512, 16);
 	fake_os.now_ns += 3000 * MS;
 	work_tick();
 	cr_assert(fake_os.nr_collapses == 0, "only in the background");
 	thp_grown_locked(span_at(0), 0, 0, false);
 	fake_os.now_ns += 3000 * MS;
 	work(100);
-	cr_assert(fake_os.nr_collapses == nr_small - 1, "%u of %u", fake_os.nr_collapses, nr_small);
+	cr_assert(fake_os.nr_collapses == nr_small - 2, "%u of %u", fake_os.nr_collapses, nr_small);
 	fake_os.now_ns += 100000 * MS;
 	work(100);
-	cr_assert(fake_os.nr_collapses == nr_small - 1 && work_next_ns == WORK_NEVER);
+	cr_assert(fake_os.nr_collapses == nr_small - 2 && work_next_ns == WORK_NEVER);
+}
+
+/* What the layer above gives back of what it holds. */
+Test(backing, holes_lose_their_huge_page_and_get_it_back_when_filled, .init = start_huge,
+     .fini = finish)
+{
+	pfn_t pfn = take(NR / 2 * 512);
+	struct pageblock *block = span_block(pfn + 3 * 512);
+
+	fake_os_clean(block->pfn + 100, 50);
+	thp_hole(pfn_to_addr(block->pfn));
+	cr_assert(block->thp == THP_SMALL && zone.thp_edges == 2);
+	thp_hole(pfn_to_addr(block->pfn + 7));
+	cr_assert(fake_os.nr_hugepage_off == 1, "said once");
+	thp_refilled(511);
+	age(50);
+	cr_assert(work_next_ns == WORK_NEVER, "a few pages are not worth a look");
+	thp_refilled(1);
+	age(50);
+	cr_assert(block->thp == THP_SMALL && fake_os.nr_collapses == 0, "the holes are still there");
+	fake_os_touch(block->pfn + 100, 35);
+	thp_refilled(512);
+	age(50);
+	cr_assert(block->thp == THP_HUGE && zone.thp_edges == 0 && fake_os.nr_collapses == 1);
 }
 
 /* --- fork --------------------------------------------------------------------------------- */

@@ -152,10 +152,20 @@ Test(span, huge_pages_from_a_size_on, .fini = finish)
 	config.thp_from_bytes = 10 * MIB;
 	cr_assert(core_init(&config) == 0);
 	for (unsigned i = 0; i < 7; i++)
-		cr_assert(alloc_blocks(1) != 0);
+		fake_os_use(alloc_blocks(1), 512);
 	cr_assert(fake_os.committed_bytes == 14 * MIB && fake_os.nr_hugepage_on == 0);
-	cr_assert(alloc_blocks(1) != 0);
+	fake_os_use(alloc_blocks(1), 512);
 	cr_assert(fake_os.nr_hugepage_on == 1);
+}
+
+/* Who hardly touches what he asks for does not get more of it than he touches. */
+Test(span, no_huge_pages_where_little_is_used, .fini = finish)
+{
+	config.thp_from_bytes = 10 * MIB;
+	cr_assert(core_init(&config) == 0);
+	for (unsigned i = 0; i < 20; i++)
+		fake_os_touch(alloc_blocks(1), 400);
+	cr_assert(fake_os.committed_bytes > 30 * MIB && fake_os.nr_hugepage_on == 0);
 }
 
 /* core_init: reserve, commit of the map, the callback. */

@@ -253,6 +253,14 @@ int os_collapse(void *addr, size_t bytes)
 	return fake_os.fail_hugepage ? -EINVAL : 0;
 }
 
+int os_resident(void *addr, size_t bytes, size_t *resident)
+{
+	*resident = 0;
+	for (size_t i = 0; i < bytes >> PAGE_SHIFT; i++)
+		*resident += fake_os_touched(pfn_of(addr) + i) ? PAGE_BYTES : 0;
+	return 0;
+}
+
 int os_populate(void *addr, size_t bytes)
 {
 	fake_os.nr_populates++;

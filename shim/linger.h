@@ -1,0 +1,16 @@
+/*
+ * Lingering: where there is no background thread, work that is left for a little later is
+ * done by whoever comes by a slow path then.  A program that frees much and goes on with a few
+ * blocks now and then stays on the fast paths for good, and would keep all it has freed.  So
+ * its heap is diverted: the next malloc or free comes by, and the one after that, until the
+ * work is done.
+ *
+ * A thread that comes by more than twice a millisecond, for longer than its bucket holds, is
+ * left alone until its next slow path.
+ */
+#ifndef PB_SHIM_LINGER_H
+#define PB_SHIM_LINGER_H
+
+void linger_init(void);
+
+#endif
