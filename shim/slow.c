@@ -228,10 +228,8 @@ static inline void push(struct heap *h, struct bin *b, struct object *o, uintptr
 	/* Linked before it is the head: a fork may copy the chain in between. */
 	atomic_signal_fence(memory_order_release);
 	b->head = o;
-	if (unlikely(--b->room <= 0)) {
+	if (unlikely(--b->room <= 0))
 		settle_bin(h, b);
-		work_tick();
-	}
 }
 
 static void free_object(struct slab *s, struct heap *owner, struct object *o)
