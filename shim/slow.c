@@ -120,6 +120,7 @@ static NOINLINE struct object *refill(struct heap *h, struct bin *b,
 		lock_acquire(&h->lock, LOCK_HEAP);
 		taken = refill_from_slabs(h, b, hc, true);
 		lock_release(&h->lock, LOCK_HEAP);
+		work_tick();
 	}
 	if (caller != NULL && taken > 0)
 		sites_note(caller, b->cls, taken * class_info[b->cls].bytes);
@@ -154,6 +155,8 @@ static COLD void *malloc_again(struct heap *h, size_t size)
 static NOINLINE void *malloc_any(size_t size, unsigned place,
 				 const struct sites_caller *caller)
 {
+	/* Large blocks, and who was asked to come by: see linger.h. */
+	bool ticks = size > MEDIUM_MAX || heap_is_asked(heap_now[place]);
 	struct heap *h = heap_enter_at(place);
 	void *p = NULL;
 	bool sampled;
@@ -180,7 +183,8 @@ static NOINLINE void *malloc_any(size_t size, unsigned place,
 	heap_leave(h);
 	if (unlikely(sampled) && p != NULL)
 		sample_take(p, size);
-	work_tick();
+	if (ticks)
+		work_tick();
 	return p;
 }
 
@@ -264,6 +268,7 @@ static NOINLINE void free_any(void *p)
 
 	struct slab *s = slab_of(p);
 	struct heap *owner = slab_heap(s);
+	bool ticks = owner == NULL || heap_is_asked(heap_current);
 
 	if (owner == NULL) {
 		large_free(p);
@@ -271,7 +276,8 @@ static NOINLINE void free_any(void *p)
 		slab_check_start(s, p, "free");
 		free_object(s, owner, p);
 	}
-	work_tick();
+	if (ticks)
+		work_tick();
 }
 
 /*
