@@ -80,6 +80,8 @@ bench-twice: workloads $(BUILD)/libpageblock.so
 
 bench-full: workloads $(BUILD)/libpageblock.so
 	$(call workloads_need,$(WORKLOADS_PEERS) $(WORKLOADS_NEEDS))
+	@echo "bench-full: at most an hour: counts and small processes for some minutes, then up to"; \
+	echo "7 rounds of all cases, of which none is begun that would end after 50 minutes"
 	$(call workloads_bench,--runs 7 --budget 3000,)
 
 bench-report:
