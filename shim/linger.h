@@ -5,7 +5,7 @@
  * its heap is diverted: the next malloc or free comes by, and the one after that, until the
  * work is done.
  *
- * A thread that comes by more than twice a millisecond, for longer than its bucket holds, is
+ * A thread that comes by more than eight times a millisecond, for longer than its bucket holds, is
  * left alone until its next slow path.
  */
 #ifndef PB_SHIM_LINGER_H
