@@ -20,6 +20,8 @@
 #define DIVERT_SAMPLE 4u
 /* To come by: see linger.h. */
 #define DIVERT_COME_BY 8u
+/* Nothing of this heap: another of its thread's is asked. */
+#define DIVERT_OTHERS 16u
 
 /* Asks the heap's thread; heaps without one are left alone.  By anybody, without the lock. */
 void divert_heap(struct heap *h, unsigned requests);

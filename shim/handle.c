@@ -60,7 +60,8 @@ static COLD struct heap *make_heap(void)
 	compact_lock();
 	h = handle_heap();
 	if (h == NULL && (entries != NULL || reserve_entries())) {
-		h = heap_make_for_handles();
+		/* Its pages are movable, and have no kind. */
+		h = heap_make_apart(PLACE_HANDLES, 0);
 		/* Release pairs with handle_heap(). */
 		atomic_store_explicit(&heap, h, memory_order_release);
 	}

@@ -120,16 +120,15 @@ static struct heap *pop_ownerless_locked(unsigned place)
 	return h;
 }
 
-struct heap *heap_make_for_handles(void)
+struct heap *heap_make_apart(unsigned place, unsigned kind)
 {
 	struct heap *h;
 
 	lock_acquire(&heaps_lock, LOCK_HEAPS);
-	h = heap_make_locked(PLACE_HANDLES);
+	h = heap_make_locked(place);
 	if (h != NULL) {
 		h->ownerless = true;
-		/* Its pages are movable, and have no kind. */
-		h->pcp.kind = 0;
+		h->pcp.kind = (uint8_t)kind;
 	}
 	lock_release(&heaps_lock, LOCK_HEAPS);
 	return h;
@@ -523,6 +522,22 @@ static bool is_idle(struct heap *h)
 	return idle;
 }
 
+/*
+ * The heap's thread is asked, whichever of its heaps it comes by: one that has been left for
+ * other places is not entered any more.
+ */
+static void ask_idle(struct heap *h)
+{
+	/* Relaxed: a thread that goes meanwhile settles as it does so. */
+	uintptr_t thread = atomic_load_explicit(&h->thread, memory_order_relaxed);
+
+	divert_heap(h, DIVERT_SETTLE);
+	for (struct heap *o = heap_first(); o != NULL && thread != 0; o = o->next_all) {
+		if (o != h && atomic_load_explicit(&o->thread, memory_order_relaxed) == thread)
+			divert_heap(o, DIVERT_OTHERS);
+	}
+}
+
 void heap_settle_idle(void)
 {
 	for (struct heap *h = heap_first(); h != NULL; h = h->next_all) {
@@ -530,7 +545,7 @@ void heap_settle_idle(void)
 
 		if (!is_idle(h))
 			continue;
-		divert_heap(h, DIVERT_SETTLE);
+		ask_idle(h);
 		lock_acquire(&heaps_lock, LOCK_HEAPS);
 		if (h->ownerless && !h->settled)
 			strays = settle_ownerless_locked(h);
@@ -603,7 +618,7 @@ void heap_fork_child(void)
 			memcpy(h->old_inbox, h->has_inbox, sizeof(h->old_inbox));
 			continue;
 		}
-		if (h->place == PLACE_HANDLES)
+		if (h->place >= NR_PLACES)
 			continue;
 		if (!h->ownerless) {
 			h->ownerless = true;

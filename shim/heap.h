@@ -35,8 +35,9 @@
 /* 1 to 15 are sites.h's; what the program itself says (lifetime.h): */
 #define PLACE_SHORT 16u
 #define PLACE_LONG 17u
-/* Not a thread's: of the heap of handles. */
+/* Not a thread's: of the heap of handles, and of that of watched objects (births.h). */
 #define PLACE_HANDLES NR_PLACES
+#define PLACE_WATCHED (NR_PLACES + 1)
 #define NR_FULLNESS 4u
 /* Slabs whose free objects are all on pages that were given back to the system, used last;
  * those from which nothing is handed out; those from which it is when there are no others. */
@@ -235,8 +236,8 @@ static inline void heap_leave(struct heap *h)
 		heap_detach(h);
 }
 
-/* A heap without a thread that none will take, for handles, or NULL. */
-struct heap *heap_make_for_handles(void);
+/* A heap without a thread that none will take, whose pages are of the kind; or NULL. */
+struct heap *heap_make_apart(unsigned place, unsigned kind);
 
 /* Every heap ever made, by next_all. */
 struct heap *heap_first(void);

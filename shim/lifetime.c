@@ -33,7 +33,10 @@ static void apply(void)
 	if (!heap_use_place(places[lifetime_now()]) || !sites_are_on())
 		return;
 	/* What is said counts more than what was learned. */
-	for (unsigned place = PLACE_ANY + 1; place < PLACE_WRAPPED; place++) {
+	for (unsigned place = PLACE_ANY + 1; place < NR_PLACES; place++) {
+		if (place == PLACE_WRAPPED)
+			continue;
+
 		struct heap *own = lifetime_now() != LIFETIME_UNKNOWN ? heap_current
 								      : heap_mine(place);
 

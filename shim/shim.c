@@ -198,6 +198,8 @@ static void *alloc_beside(const void *p, size_t old_bytes, size_t size)
 
 	if (old_bytes <= MEDIUM_MAX)
 		place = slab_heap(slab_of(p))->place;
+	if (unlikely(place == PLACE_WATCHED))
+		place = sites_moves(p);
 	if (likely(place == PLACE_ANY))
 		return fast_malloc(size);
 	return slow_malloc_at(size, place, NULL);

@@ -1,15 +1,18 @@
 /* Sites and their places; see sites.h. */
 #include "shim/sites.h"
 
+#include "shim/births.h"
 #include "shim/limits.h"
 #include "shim/slabs.h"
 #include "shim/slow.h"
+#include "shim/survival.h"
 
 #include <errno.h>
 #include <string.h>
 
 #define NR_SETS 64u
 #define NR_WAYS 4u
+#define NR_SITES (NR_SETS * NR_WAYS)
 #define NR_WRAPPERS 8u
 /* How far up the stack the return address of a wrapper's caller is looked for, in words. */
 #define WRAPPER_FRAME_MAX 32u
@@ -20,16 +23,22 @@
 /* A look at all sites each time the heap has grown by 1 / this, and at least LOOK_BYTES_MIN. */
 #define LOOK_FRACTION 32u
 #define LOOK_BYTES_MIN ((uint64_t)1 << 20)
+/* Lifetimes are judged each time so much of what is in use at the peak was allocated; or a
+ * quarter of what is watched, and DEATHS_MIN, has died. */
+#define JUDGE_FRACTION 16u
+#define JUDGE_BYTES_MIN ((uint64_t)4 << 20)
+#define DEATHS_MIN 16u
 /* A site that grows by less than 1 / this of all growth is not worth a place. */
 #define SHARE_FRACTION 64u
-/* What one more class in one more place of one thread costs: about one batch and a page. */
-#define APART_BYTES ((uint64_t)16384)
-/* And how much all of it may be, as a part of what is in use: 2 %. */
+/* What keeping apart may cost, as a part of what is in use: 2 %. */
 #define APART_FRACTION 50u
-/* Survival, in percent of what was allocated, that makes a place short or long lived. */
-#define SHORT_BELOW 10u
-#define LONG_FROM 60u
-#define LOOKS_TO_JUDGE 4u
+/* What is watched at one time, as a part of what is in use at the peak. */
+#define WATCHED_FRACTION 256u
+/* Watched objects of one site at a time. */
+#define WATCHED_MAX 32u
+/* A site's objects are watched one in so many bytes of its growth, and more and more seldom. */
+#define WATCH_BYTES_MIN ((uint64_t)16 << 10)
+#define WATCH_FRACTION 16u
 
 /* Refills of a site after which it is known whether several call, and how many of them all
  * but the first caller must have. */
@@ -40,13 +49,17 @@ struct site {
 	uintptr_t site;
 	uint64_t nr_bytes; /* growth, halved now and then; with what it took over (Space-Saving) */
 	uint64_t error;    /* the part that may be another's */
+	uint64_t since_watched; /* bytes of growth since an object was watched */
 	uint64_t classes[2];
 	uint8_t place;
 	bool is_wrapper, never_wrapper;
 	int8_t up; /* -1: not looked for */
 	uint8_t nr_samples;
-	uintptr_t first_caller;
 	uint8_t nr_others;
+	uint8_t nr_watched;
+	uint8_t lifetime; /* enum sites_lifetime */
+	uintptr_t first_caller;
+	struct survival survival;
 };
 
 struct wrapper {
@@ -55,11 +68,9 @@ struct wrapper {
 };
 
 struct place {
-	uint64_t allocated;      /* by refills */
-	uint64_t allocated_then; /* at the last look */
-	uint64_t live_then;
-	uint32_t survival; /* percent, smoothed */
-	uint32_t nr_looks;
+	uint64_t allocated; /* by refills */
+	uint64_t live;      /* at the last look */
+	uint64_t classes[2]; /* of its sites */
 	uint16_t nr_sites;
 	bool given;
 };
@@ -73,13 +84,20 @@ static struct wrapper wrappers[NR_WRAPPERS];
 /* Under its lock. */
 static struct sites {
 	struct lock lock;
-	struct site table[NR_SETS * NR_WAYS]; /* a set is NR_WAYS in a row */
+	struct site table[NR_SITES]; /* a set is NR_WAYS in a row */
 	struct place places[NR_PLACES];
-	uint64_t clock;     /* bytes refilled since the start: the allocation clock */
-	uint64_t next_look; /* on the clock */
-	uint64_t window;    /* what the sites' nr_bytes are a part of */
+	uint64_t clock;      /* bytes refilled since the start: the allocation clock */
+	uint64_t last_look;  /* on the clock, as the next two */
+	uint64_t next_look;
+	uint64_t next_judge;
+	uint64_t window;     /* what the sites' nr_bytes are a part of */
+	uint64_t peak;       /* most that was in use, lately */
 	uint64_t nr_collisions, nr_replaced;
 	uint64_t apart_bytes; /* what keeping apart costs, as estimated */
+	uint64_t nr_born, nr_died; /* watched objects */
+	uint32_t nr_watched;
+	uint32_t nr_dead;    /* watched ones, since lifetimes were judged */
+	uint32_t survival;   /* percent of all growth, as judged last */
 	uint32_t nr_merges, nr_splits;
 } sites;
 
@@ -208,14 +226,26 @@ static struct site *set_of(uintptr_t site)
 	return &sites.table[((site * 0x9E3779B97F4A7C15u) >> 58) * NR_WAYS];
 }
 
-/* The site's entry, which takes the place of the set's smallest when it is new. */
-static struct site *site_entry(uintptr_t site)
+/* The site's entry, or NULL. */
+static struct site *site_known(uintptr_t site)
 {
-	struct site *set = set_of(site), *least = &set[0];
+	struct site *set = set_of(site);
 
 	for (unsigned i = 0; i < NR_WAYS; i++) {
 		if (set[i].site == site)
 			return &set[i];
+	}
+	return NULL;
+}
+
+/* The site's entry, which takes the place of the set's smallest when it is new. */
+static struct site *site_entry(uintptr_t site)
+{
+	struct site *set = set_of(site), *least = &set[0], *known = site_known(site);
+
+	if (likely(known != NULL))
+		return known;
+	for (unsigned i = 1; i < NR_WAYS; i++) {
 		if (set[i].nr_bytes < least->nr_bytes)
 			least = &set[i];
 	}
@@ -244,19 +274,213 @@ static void site_move(struct site *s, unsigned place)
 	if (s->place != PLACE_ANY)
 		sites.places[s->place].nr_sites--;
 	s->place = (uint8_t)place;
-	if (place != PLACE_ANY)
+	if (place != PLACE_ANY) {
 		sites.places[place].nr_sites++;
+		sites.places[place].classes[0] |= s->classes[0];
+		sites.places[place].classes[1] |= s->classes[1];
+	}
 	set_key(s->site, place);
 }
 
-/* --- looking at all of it ------------------------------------------------------------------ */
+/* --- watching ---------------------------------------------------------------------------- */
 
-/* The place's bytes that the program holds or that are cached for it. */
-static void measure(uint64_t live[NR_PLACES])
+/* Whether the object that is about to be handed out is to be watched. */
+static bool is_watch_due(struct site *s, unsigned cls, size_t nr_bytes)
 {
-	memset(live, 0, NR_PLACES * sizeof(live[0]));
+	uint64_t every = (s->nr_bytes - s->error) / WATCH_FRACTION;
+
+	s->since_watched += nr_bytes;
+	/* Not the first time: a site that never comes again says nothing. */
+	if (s->since_watched < (every > WATCH_BYTES_MIN ? every : WATCH_BYTES_MIN) ||
+	    s->is_wrapper || cls >= NR_SMALL_CLASSES || sites.peak < from_bytes ||
+	    births_bytes() >= sites.peak / WATCHED_FRACTION)
+		return false;
+	s->since_watched = 0;
+	return true;
+}
+
+static void forget_oldest(struct site *s)
+{
+	struct birth oldest = births_forget_oldest(s->site);
+
+	if (oldest.object == 0)
+		return;
+	survival_censor(&s->survival, sites.clock - oldest.born);
+	s->nr_watched--;
+	sites.nr_watched--;
+}
+
+COLD void *sites_watch(const struct sites_caller *caller, size_t size)
+{
+	void *p = births_alloc(size);
+	struct site *s;
+
+	if (p == NULL)
+		return NULL;
+	lock_acquire(&sites.lock, LOCK_SITES);
+	s = site_known(caller->site);
+	if (s != NULL && s->nr_watched == WATCHED_MAX)
+		forget_oldest(s);
+	if (s != NULL && births_add((struct birth){ (uintptr_t)p, s->site, sites.clock })) {
+		s->nr_watched++;
+		sites.nr_watched++;
+		sites.nr_born++;
+	}
+	lock_release(&sites.lock, LOCK_SITES);
+	return p;
+}
+
+/* The record of an object ends; its site, or NULL when nothing is known of it any more. */
+static struct site *watch_ends(struct birth birth)
+{
+	struct site *s = birth.object == 0 ? NULL : site_known(birth.site);
+
+	if (birth.object != 0)
+		sites.nr_watched--;
+	/* A site that was forgotten and has come back has none. */
+	if (s == NULL || s->nr_watched == 0)
+		return NULL;
+	s->nr_watched--;
+	return s;
+}
+
+COLD void sites_died(const void *p, size_t nr_bytes)
+{
+	struct birth birth;
+	struct site *s;
+
+	lock_acquire(&sites.lock, LOCK_SITES);
+	birth = births_end(p, nr_bytes);
+	s = watch_ends(birth);
+	if (s != NULL) {
+		survival_death(&s->survival, sites.clock - birth.born);
+		sites.nr_died++;
+		sites.nr_dead++;
+		if (sites.nr_dead >= DEATHS_MIN && sites.nr_dead >= sites.nr_watched / 4) {
+			sites.next_judge = sites.clock;
+			sites.next_look = sites.clock;
+		}
+	}
+	lock_release(&sites.lock, LOCK_SITES);
+}
+
+unsigned sites_moves(const void *p)
+{
+	unsigned place = PLACE_ANY;
+	uintptr_t site;
+
+	lock_acquire(&sites.lock, LOCK_SITES);
+	site = births_site(p);
+	if (site != 0) {
+		place = key_place(site);
+		(void)watch_ends(births_end(p, 0));
+	}
+	lock_release(&sites.lock, LOCK_SITES);
+	return place == PLACE_WRAPPED ? PLACE_ANY : place;
+}
+
+/* --- lifetimes --------------------------------------------------------------------------- */
+
+/* Ages of what is watched, by site. */
+static uint8_t living[NR_SITES][NR_AGES];
+
+static void count_living(void)
+{
+	const struct birth *birth;
+
+	memset(living, 0, sizeof(living));
+	for (unsigned i = 0; (birth = births_next(&i)) != NULL;) {
+		const struct site *s = site_known(birth->site);
+
+		if (s != NULL)
+			living[s - sites.table][survival_age(sites.clock - birth->born)]++;
+	}
+}
+
+/*
+ * Short: gone before as much was allocated as was in use at the peak.  Long: still there then,
+ * while others are not; as long as hardly anything has died nothing can be said.
+ */
+static enum sites_lifetime verdict(const struct site *s, struct survival_estimate e)
+{
+	if (e.nr_deaths >= EVIDENCE_MIN && e.percent <= SHORT_BELOW)
+		return SITES_SHORT;
+	if (e.nr_old >= EVIDENCE_MIN && e.percent >= LONG_FROM && sites.survival <= CONTRAST_BELOW)
+		return SITES_LONG;
+	/* What is long stays so as long as it is not clearly otherwise, and so on. */
+	if (e.nr_deaths < EVIDENCE_MIN && e.nr_old < EVIDENCE_MIN)
+		return (enum sites_lifetime)s->lifetime;
+	if (s->lifetime == SITES_LONG && 2 * e.percent >= LONG_FROM + SHORT_BELOW)
+		return SITES_LONG;
+	if (s->lifetime == SITES_SHORT && 2 * e.percent < LONG_FROM + SHORT_BELOW)
+		return SITES_SHORT;
+	return SITES_UNKNOWN;
+}
+
+static void judge(void)
+{
+	static struct survival_estimate estimates[NR_SITES];
+	unsigned horizon = survival_age(sites.peak);
+	uint64_t survives = 0, of = 0;
+
+	count_living();
+	for (unsigned i = 0; i < NR_SITES; i++) {
+		struct site *s = &sites.table[i];
+		uint64_t weight = s->nr_bytes - s->error;
+
+		if (s->site == 0)
+			continue;
+		estimates[i] = survival_estimate(&s->survival, living[i], horizon);
+		survives += weight * estimates[i].percent;
+		of += weight;
+	}
+	sites.survival = of == 0 ? 100 : (uint32_t)(survives / of);
+	for (unsigned i = 0; i < NR_SITES; i++) {
+		struct site *s = &sites.table[i];
+
+		if (s->site == 0)
+			continue;
+		s->survival.percent = (uint8_t)estimates[i].percent;
+		s->lifetime = (uint8_t)verdict(s, estimates[i]);
+	}
+	sites.nr_dead = 0;
+	sites.next_judge = sites.clock + (sites.peak / JUDGE_FRACTION > JUDGE_BYTES_MIN
+						  ? sites.peak / JUDGE_FRACTION
+						  : JUDGE_BYTES_MIN);
+}
+
+/* --- places ------------------------------------------------------------------------------- */
+
+/* What one more class in one more place of a thread costs: what is in its bin, half a batch
+ * in the mean, and half of the page that is begun. */
+static uint64_t apart_cost(unsigned cls)
+{
+	return ((uint64_t)limits_batch(cls) * class_info[cls].bytes + PAGE_BYTES) / 2;
+}
+
+static uint64_t apart_costs(const uint64_t classes[2])
+{
+	uint64_t cost = 0;
+
+	for (unsigned w = 0; w < 2; w++) {
+		for (uint64_t bits = classes[w]; bits != 0; bits &= bits - 1)
+			cost += apart_cost(w * 64 + (unsigned)__builtin_ctzll(bits));
+	}
+	return cost;
+}
+
+/* What each place's bytes are that the program holds or that are cached for it; returns the
+ * sum of all. */
+static uint64_t measure(void)
+{
+	uint64_t used = 0;
+
 	sites.apart_bytes = 0;
+	for (unsigned i = 0; i < NR_PLACES; i++)
+		sites.places[i].live = 0;
 	for (struct heap *h = heap_first(); h != NULL; h = h->next_all) {
+		uint64_t live = 0, cost = HEAP_STRIDE;
+
 		if (h->nr_slabs == 0)
 			continue;
 		lock_acquire(&h->lock, LOCK_HEAP);
@@ -264,109 +488,90 @@ static void measure(uint64_t live[NR_PLACES])
 			const struct class_info *ci = &class_info[cls];
 			uint64_t nr = slabs_count(&h->classes[cls]);
 
-			live[h->place] +=
-				(nr * ci->nr_objects - h->classes[cls].nr_free) * ci->bytes;
-			if (h->place != PLACE_ANY && nr != 0)
-				sites.apart_bytes += APART_BYTES;
+			if (nr == 0)
+				continue;
+			live += (nr * ci->nr_objects - h->classes[cls].nr_free) * ci->bytes;
+			cost += apart_cost(cls);
 		}
 		lock_release(&h->lock, LOCK_HEAP);
+		used += live;
+		if (h->place >= NR_PLACES)
+			continue;
+		sites.places[h->place].live += live;
+		/* What a place leaves behind that was taken back goes by itself. */
+		if (h->place != PLACE_ANY && sites.places[h->place].given)
+			sites.apart_bytes += cost;
 	}
+	return used;
 }
 
-static enum sites_lifetime lifetime_of(const struct place *p)
-{
-	if (p->nr_looks < LOOKS_TO_JUDGE)
-		return SITES_UNKNOWN;
-	if (p->survival < SHORT_BELOW)
-		return SITES_SHORT;
-	return p->survival >= LONG_FROM ? SITES_LONG : SITES_UNKNOWN;
-}
-
-static void learn(struct place *p, uint64_t live)
-{
-	uint64_t allocated = p->allocated - p->allocated_then;
-	uint64_t grown = live > p->live_then ? live - p->live_then : 0;
-	uint32_t percent;
-
-	if (allocated < LOOK_BYTES_MIN / 4) {
-		if (live < p->live_then)
-			p->live_then = live;
-		return;
-	}
-	percent = grown >= allocated ? 100 : (uint32_t)(grown * 100 / allocated);
-	p->survival = p->nr_looks == 0 ? percent : (p->survival * 3 + percent) / 4;
-	p->nr_looks++;
-	p->allocated_then = p->allocated;
-	p->live_then = live;
-}
-
+/* A place of a site's own, PLACE_ANY: there is none. */
 static unsigned free_place(void)
 {
-	for (unsigned place = 1; place < PLACE_WRAPPED; place++) {
-		if (!sites.places[place].given)
-			return place;
+	unsigned best = PLACE_ANY;
+
+	for (unsigned i = PLACE_ANY + 1; i < PLACE_WRAPPED; i++) {
+		if (!sites.places[i].given &&
+		    (best == PLACE_ANY || sites.places[i].live < sites.places[best].live))
+			best = i;
 	}
-	return PLACE_ANY;
+	return best;
 }
 
-/* Frees a place: the sites of one join those of another that live alike. */
-static unsigned merge(void)
+/* The site goes to the place, if what that costs is within the bound. */
+static bool give_place(struct site *s, unsigned place, uint64_t used, uint32_t nr_threads)
 {
-	unsigned least[2] = { PLACE_ANY, PLACE_ANY };
+	struct place *p = &sites.places[place];
+	uint64_t more[2] = { s->classes[0] & ~p->classes[0], s->classes[1] & ~p->classes[1] };
+	uint64_t cost = (apart_costs(more) + (p->given ? 0 : HEAP_STRIDE)) * nr_threads;
 
-	for (unsigned want = SITES_SHORT; want <= SITES_LONG; want++) {
-		least[0] = least[1] = PLACE_ANY;
-		for (unsigned i = 1; i < PLACE_WRAPPED; i++) {
-			if (!sites.places[i].given || lifetime_of(&sites.places[i]) != want)
-				continue;
-			if (least[0] == PLACE_ANY || sites.places[i].live_then < sites.places[least[0]].live_then) {
-				least[1] = least[0];
-				least[0] = i;
-			} else if (least[1] == PLACE_ANY) {
-				least[1] = i;
-			}
-		}
-		if (least[1] != PLACE_ANY)
-			break;
-	}
-	if (least[1] == PLACE_ANY)
-		return PLACE_ANY;
-	for (unsigned i = 0; i < NR_SETS * NR_WAYS; i++) {
-		struct site *s = &sites.table[i];
-
-		if (s->site != 0 && s->place == least[0])
-			site_move(s, least[1]);
-	}
-	sites.nr_merges++;
-	sites.places[least[0]] = (struct place){ .given = false };
-	return least[0];
-}
-
-/* Places whose sites are all forgotten are free again. */
-static void reclaim_places(void)
-{
-	for (unsigned i = 1; i < PLACE_WRAPPED; i++) {
-		if (sites.places[i].given && sites.places[i].nr_sites == 0)
-			sites.places[i] = (struct place){ .given = false };
-	}
-}
-
-static bool give_place(struct site *s, uint64_t used, uint32_t nr_threads)
-{
-	uint64_t cost = nr_classes(s) * APART_BYTES * nr_threads;
-	unsigned place;
-
-	if (sites.apart_bytes + cost > used / APART_FRACTION)
+	if (place == PLACE_ANY || sites.apart_bytes + cost > used / APART_FRACTION)
 		return false;
-	place = free_place();
-	if (place == PLACE_ANY)
-		place = merge();
-	if (place == PLACE_ANY)
-		return false;
-	sites.places[place] = (struct place){ .given = true };
 	sites.apart_bytes += cost;
+	p->given = true;
 	site_move(s, place);
 	return true;
+}
+
+static bool is_own(unsigned place)
+{
+	return place != PLACE_ANY && place < PLACE_WRAPPED;
+}
+
+/*
+ * What lives alike is together: short with all others that go, long in one place.  A long one
+ * that has a place keeps it until there is that place.
+ */
+static void merge_and_split(void)
+{
+	for (unsigned i = 0; i < NR_SITES; i++) {
+		struct site *s = &sites.table[i];
+
+		if (s->site == 0 || s->is_wrapper)
+			continue;
+		if (is_own(s->place) && s->lifetime == SITES_SHORT) {
+			site_move(s, PLACE_ANY);
+			sites.nr_merges++;
+		} else if (is_own(s->place) && s->lifetime == SITES_LONG &&
+			   sites.places[PLACE_LONG].given) {
+			site_move(s, PLACE_LONG);
+			sites.nr_merges++;
+		} else if (s->place == PLACE_LONG && s->lifetime != SITES_LONG) {
+			site_move(s, PLACE_ANY);
+			sites.nr_splits++;
+		}
+	}
+}
+
+/* Places without a site are free again. */
+static void reclaim_places(void)
+{
+	for (unsigned i = PLACE_ANY + 1; i < NR_PLACES; i++) {
+		if (sites.places[i].given && sites.places[i].nr_sites == 0) {
+			sites.places[i].given = false;
+			memset(sites.places[i].classes, 0, sizeof(sites.places[i].classes));
+		}
+	}
 }
 
 static bool may_be_wrapper(const struct site *s)
@@ -406,28 +611,6 @@ static void watch_callers(struct site *s, const struct sites_caller *caller)
 	site_move(s, PLACE_WRAPPED);
 }
 
-/* A place with several sites that neither stay nor go: the largest goes its own way. */
-static void split(uint64_t used, uint32_t nr_threads)
-{
-	for (unsigned i = 1; i < PLACE_WRAPPED; i++) {
-		struct site *largest = NULL;
-
-		if (sites.places[i].nr_sites < 2 || sites.places[i].nr_looks < 2 * LOOKS_TO_JUDGE ||
-		    lifetime_of(&sites.places[i]) != SITES_UNKNOWN || free_place() == PLACE_ANY)
-			continue;
-		for (unsigned k = 0; k < NR_SETS * NR_WAYS; k++) {
-			struct site *s = &sites.table[k];
-
-			if (s->site != 0 && s->place == i &&
-			    (largest == NULL || s->nr_bytes > largest->nr_bytes))
-				largest = s;
-		}
-		if (largest != NULL && give_place(largest, used, nr_threads))
-			sites.nr_splits++;
-		sites.places[i].nr_looks = 0;
-	}
-}
-
 /* Whether the site grows so much that it is worth a place. */
 static bool is_heavy(const struct site *s)
 {
@@ -435,60 +618,95 @@ static bool is_heavy(const struct site *s)
 	       s->nr_bytes - s->error >= sites.window / SHARE_FRACTION;
 }
 
+static struct site *heaviest(void)
+{
+	struct site *found = NULL;
+
+	for (unsigned i = 0; i < NR_SITES; i++) {
+		struct site *s = &sites.table[i];
+
+		if (is_heavy(s) && (found == NULL || s->nr_bytes > found->nr_bytes))
+			found = s;
+	}
+	return found;
+}
+
+/* The next site to get a place of its own: the lightest of those that are heavy. */
+static struct site *next_to_part(const struct site *but)
+{
+	struct site *found = NULL;
+
+	for (unsigned i = 0; i < NR_SITES; i++) {
+		struct site *s = &sites.table[i];
+
+		if (s != but && s->place == PLACE_ANY && s->lifetime == SITES_UNKNOWN &&
+		    is_heavy(s) && !may_be_wrapper(s) &&
+		    (found == NULL || s->nr_bytes < found->nr_bytes))
+			found = s;
+	}
+	return found;
+}
+
 /*
- * Places for the heavy sites that have none, the heaviest last: while the others have theirs
- * it is nearly alone where it is.
+ * First what is long lived leaves what is not.  Then heavy sites of which nothing is known get
+ * places of their own; but for the heaviest, which is nearly alone where it is as soon as the
+ * others have left, and goes on using what they leave.
  */
 static void give_places(uint64_t used, uint32_t nr_threads)
 {
-	struct site *heaviest = NULL;
+	const struct site *stays = heaviest();
+	struct site *s;
 
-	for (unsigned i = 0; i < NR_SETS * NR_WAYS; i++) {
-		struct site *s = &sites.table[i];
-
-		if (is_heavy(s) && (heaviest == NULL || s->nr_bytes > heaviest->nr_bytes))
-			heaviest = s;
+	for (unsigned i = 0; i < NR_SITES; i++) {
+		s = &sites.table[i];
+		if (s->site != 0 && s->lifetime == SITES_LONG && s->place == PLACE_ANY &&
+		    !may_be_wrapper(s))
+			(void)give_place(s, PLACE_LONG, used, nr_threads);
 	}
-	for (unsigned i = 0; heaviest != NULL && i <= NR_SETS * NR_WAYS; i++) {
-		struct site *s = i == NR_SETS * NR_WAYS ? heaviest
-							: &sites.table[i];
-
-		if (s->place != PLACE_ANY || !is_heavy(s) || may_be_wrapper(s) ||
-		    (s == heaviest && i < NR_SETS * NR_WAYS))
-			continue;
-		(void)give_place(s, used, nr_threads);
-	}
+	while ((s = next_to_part(stays)) != NULL &&
+	       give_place(s, free_place(), used, nr_threads))
+		;
 }
 
-static void look(void)
+static void halve(void)
 {
-	uint64_t live[NR_PLACES], used = 0;
-	uint32_t nr_threads = limits_threads();
+	for (unsigned i = 0; i < NR_SITES; i++) {
+		struct site *s = &sites.table[i];
 
-	measure(live);
-	for (unsigned i = 0; i < NR_PLACES; i++) {
-		used += live[i];
-		learn(&sites.places[i], live[i]);
-	}
-	sites.next_look = sites.clock + (used / LOOK_FRACTION > LOOK_BYTES_MIN
-					     ? used / LOOK_FRACTION
-					     : LOOK_BYTES_MIN);
-	if (used < from_bytes)
-		return;
-	reclaim_places();
-	give_places(used, nr_threads);
-	split(used, nr_threads);
-	if (sites.window < used)
-		return;
-	/* What was long ago counts half. */
-	for (unsigned i = 0; i < NR_SETS * NR_WAYS; i++) {
-		sites.table[i].nr_bytes /= 2;
-		sites.table[i].error /= 2;
+		s->nr_bytes /= 2;
+		s->error /= 2;
+		survival_halve(&s->survival);
 	}
 	sites.window /= 2;
 }
 
-COLD void sites_note(const struct sites_caller *caller, unsigned cls, size_t nr_bytes)
+static void look(void)
+{
+	uint64_t used = measure();
+	/* Forgotten when eight times as much was allocated. */
+	uint64_t forgotten = (sites.clock - sites.last_look) / 8;
+
+	sites.peak = sites.peak > forgotten ? sites.peak - forgotten : 0;
+	sites.peak = sites.peak > used ? sites.peak : used;
+	sites.last_look = sites.clock;
+	sites.next_look = sites.clock + (used / LOOK_FRACTION > LOOK_BYTES_MIN
+						 ? used / LOOK_FRACTION
+						 : LOOK_BYTES_MIN);
+	if (sites.peak < from_bytes)
+		return;
+	if (sites.clock >= sites.next_judge) {
+		judge();
+		merge_and_split();
+		reclaim_places();
+	}
+	if (used >= from_bytes)
+		give_places(used, limits_threads());
+	/* What was long ago counts half. */
+	if (sites.window >= sites.peak)
+		halve();
+}
+
+COLD void sites_note(struct sites_caller *caller, unsigned cls, size_t nr_bytes)
 {
 	struct site *s;
 
@@ -502,6 +720,7 @@ COLD void sites_note(const struct sites_caller *caller, unsigned cls, size_t nr_
 	sites.places[s->place].allocated += nr_bytes;
 	sites.clock += nr_bytes;
 	sites.window += nr_bytes;
+	caller->watch = is_watch_due(s, cls, nr_bytes);
 	if (unlikely(sites.clock >= sites.next_look))
 		look();
 	lock_release(&sites.lock, LOCK_SITES);
@@ -533,21 +752,25 @@ void sites_stats_read(struct sites_stats *out)
 	out->nr_replaced = sites.nr_replaced;
 	out->nr_merges = sites.nr_merges;
 	out->nr_splits = sites.nr_splits;
-	for (unsigned i = 0; i < NR_SETS * NR_WAYS; i++) {
+	out->nr_born = sites.nr_born;
+	out->nr_died = sites.nr_died;
+	out->nr_watched = sites.nr_watched;
+	out->peak_bytes = sites.peak;
+	out->apart_bytes = sites.apart_bytes;
+	for (unsigned i = 0; i < NR_SITES; i++) {
 		const struct site *s = &sites.table[i];
 
 		out->nr_sites += s->site != 0;
 		out->nr_wrappers += s->is_wrapper;
+		out->nr_short += s->site != 0 && s->lifetime == SITES_SHORT;
+		out->nr_long += s->site != 0 && s->lifetime == SITES_LONG;
 	}
 	for (unsigned i = 0; i < NR_PLACES; i++) {
 		out->nr_places += sites.places[i].given;
 		out->place[i] = (struct sites_place_view){
 			.allocated_bytes = sites.places[i].allocated,
-			.live_bytes = sites.places[i].live_then,
+			.live_bytes = sites.places[i].live,
 			.nr_sites = sites.places[i].nr_sites,
-			.survival_percent = sites.places[i].survival,
-			.nr_looks = sites.places[i].nr_looks,
-			.lifetime = lifetime_of(&sites.places[i]),
 		};
 	}
 	lock_release(&sites.lock, LOCK_SITES);

@@ -13,15 +13,20 @@
  * refilled: that costs the fast path nothing, and a site that frees what it asks for
  * never shows, as it needs no place.  The sites that grow most (Space-Saving: Metwally,
  * Agrawal, El Abbadi 2005) get a place of their own while there are some and the memory
- * that keeping apart costs stays under a bound; lifetimes seen later merge the places of
- * sites that live alike and split those that do not.
+ * that keeping apart costs stays under a bound.
+ *
+ * Then lifetimes are learned.  Some of the objects at refills are watched (births.h); from
+ * their births and deaths on the allocation clock follows how many of a site's objects live
+ * until as much has been allocated as was in use at the peak (survival.h).  Sites of short
+ * lived objects need no place and share PLACE_ANY with all that is not known; those of long
+ * lived ones share PLACE_LONG.
  *
  * A wrapper, a function through which many sizes come from several callers, is looked
  * through: its caller's return address lies a fixed distance up the stack, which is found
  * once and then read.
  *
- * Invariants: a place other than PLACE_ANY is given to a site only by
- * sites_note(), under the sites lock; the table's bytes are below NR_PLACES.
+ * Invariants: a place other than PLACE_ANY is given to a site only under the sites lock, by
+ * look(); the table's bytes are below NR_PLACES.
  */
 #ifndef PB_SHIM_SITES_H
 #define PB_SHIM_SITES_H
@@ -48,6 +53,7 @@ struct sites_caller {
 	uintptr_t site;
 	const uintptr_t *stack;
 	unsigned depth; /* wrappers looked through */
+	bool watch;     /* by sites_note(): its object is to be watched */
 };
 
 /* In a function that keeps a frame pointer, as everyone does that asks for its frame. */
@@ -56,6 +62,7 @@ struct sites_caller {
 		(uintptr_t)__builtin_return_address(0),                                        \
 		(const uintptr_t *)__builtin_frame_address(0) + 2,                             \
 		0,                                                                             \
+		false,                                                                         \
 	})
 
 /* From how many bytes in use on sites are kept apart; sets everything up. */
@@ -66,7 +73,16 @@ bool sites_are_on(void);
 void *sites_malloc(size_t size, struct sites_caller caller);
 
 /* A refill for the site: so many bytes of the class have left their slabs. */
-void sites_note(const struct sites_caller *caller, unsigned cls, size_t nr_bytes);
+void sites_note(struct sites_caller *caller, unsigned cls, size_t nr_bytes);
+
+/* An object that is watched, for a caller that sites_note() said so of; NULL: not now. */
+void *sites_watch(const struct sites_caller *caller, size_t size);
+/* An object of a slab with SLAB_WATCHED, whose objects have so many bytes, is about to be
+ * freed. */
+void sites_died(const void *p, size_t nr_bytes);
+/* Such an object is about to be moved by realloc, which is neither death nor survival; the
+ * place it goes to. */
+unsigned sites_moves(const void *p);
 
 /* --- views -------------------------------------------------------------------------- */
 
@@ -76,9 +92,6 @@ struct sites_place_view {
 	uint64_t allocated_bytes; /* by refills, since it was given out */
 	uint64_t live_bytes;      /* at the last look */
 	uint32_t nr_sites;
-	uint32_t survival_percent; /* of what was allocated lately, what stayed */
-	uint32_t nr_looks;
-	enum sites_lifetime lifetime;
 };
 
 struct sites_stats {
@@ -88,7 +101,12 @@ struct sites_stats {
 	uint32_t nr_sites;
 	uint32_t nr_places; /* given out */
 	uint32_t nr_wrappers;
+	uint32_t nr_short, nr_long; /* sites */
 	uint32_t nr_merges, nr_splits;
+	uint32_t nr_watched;      /* objects now */
+	uint64_t nr_born, nr_died; /* watched objects */
+	uint64_t peak_bytes;      /* in use, lately */
+	uint64_t apart_bytes;     /* what keeping apart costs, as estimated */
 	struct sites_place_view place[NR_PLACES];
 };
 void sites_stats_read(struct sites_stats *out);

@@ -38,6 +38,8 @@
 #define SLAB_SETTLES (SLAB_CORDONED | SLAB_EMPTYING)
 /* Somebody above wants to see each free; then the object is cached as usual. */
 #define SLAB_SAMPLED 2u
+/* Its objects are watched (births.h): each free is seen, and settled at once. */
+#define SLAB_WATCHED 16u
 
 struct slab {
 	/* Owner; NULL: not a slab (any more). Written under the owner's lock, read by anybody:

@@ -99,7 +99,7 @@ static COLD struct object *settle_old_inbox(struct heap *h, unsigned cls)
 
 /* For a caller, which may be NULL. */
 static NOINLINE struct object *refill(struct heap *h, struct bin *b,
-				      const struct sites_caller *caller)
+				      struct sites_caller *caller)
 {
 	struct heap_class *hc = &h->classes[b->cls];
 	struct object *strays = NULL;
@@ -152,8 +152,7 @@ static COLD void *malloc_again(struct heap *h, size_t size)
 	return o == NULL ? NULL : pop(&h->bins[class_of(size)], o);
 }
 
-static NOINLINE void *malloc_any(size_t size, unsigned place,
-				 const struct sites_caller *caller)
+static NOINLINE void *malloc_any(size_t size, unsigned place, struct sites_caller *caller)
 {
 	/* Large blocks, and who was asked to come by: see linger.h. */
 	bool ticks = size > MEDIUM_MAX || heap_is_asked(heap_now[place]);
@@ -172,7 +171,9 @@ static NOINLINE void *malloc_any(size_t size, unsigned place,
 		struct bin *b = &h->bins[class_of(size)];
 		struct object *o = b->head != NULL ? b->head : refill(h, b, caller);
 
-		if (likely(o != NULL))
+		if (caller != NULL && unlikely(caller->watch))
+			p = sites_watch(caller, size);
+		if (likely(p == NULL && o != NULL))
 			p = pop(b, o);
 	}
 	if (unlikely(p == NULL)) {
@@ -216,7 +217,7 @@ void *slow_malloc(size_t size)
 	return likely(p != NULL) ? p : malloc_any(size, PLACE_ANY, NULL);
 }
 
-void *slow_malloc_at(size_t size, unsigned place, const struct sites_caller *caller)
+void *slow_malloc_at(size_t size, unsigned place, struct sites_caller *caller)
 {
 	void *p = size <= MEDIUM_MAX ? take_at_hand(heap_now[place], class_of(size), size) : NULL;
 
@@ -244,9 +245,11 @@ static void free_object(struct slab *s, struct heap *owner, struct object *o)
 		diag_fatal(DIAG_DOUBLE_FREE, "free", o, class_info[s->cls].bytes, o);
 	if (unlikely((slab_flags(s) & SLAB_SAMPLED) != 0))
 		sample_forget(s, o);
+	if (unlikely((slab_flags(s) & SLAB_WATCHED) != 0))
+		sites_died(o, class_info[s->cls].bytes);
 	if (heap_is_asked(owner) && heap_is_mine(owner))
 		heap_answer();
-	if (h == NULL || (slab_flags(s) & SLAB_SETTLES) != 0) {
+	if (h == NULL || (slab_flags(s) & (SLAB_SETTLES | SLAB_WATCHED)) != 0) {
 		o->next = NULL;
 		o->key = arena_key();
 		settle_strays(o);

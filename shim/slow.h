@@ -11,7 +11,7 @@ struct sites_caller;
 /* NULL: no memory (ENOMEM). */
 void *slow_malloc(size_t size);
 /* The same in a place, for a site that shall be known. */
-void *slow_malloc_at(size_t size, unsigned place, const struct sites_caller *caller);
+void *slow_malloc_at(size_t size, unsigned place, struct sites_caller *caller);
 /* Keeps errno; what is no live block stops the program. */
 void slow_free(void *p);
 

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define PLACES_MAX 64u
 #define SITES_MAX 4096u
@@ -21,19 +22,21 @@ struct sites_layout {
 };
 
 struct site_view {
-	uint64_t address, bytes, error;
+	uint64_t address, bytes, error, lifetime, survival, nr_deaths, nr_watched;
 	unsigned place, nr_classes;
 	bool is_wrapper;
 };
 
 struct place_sum {
-	uint64_t allocated, survival, nr_looks, nr_sites;
+	uint64_t allocated, nr_sites;
+	unsigned nr_short, nr_long, nr_unknown; /* its sites */
 	bool given;
 };
 
 struct lifetimes {
 	struct sites_layout at;
-	uint64_t clock, window, nr_collisions, nr_replaced, apart_bytes, nr_merges, nr_splits;
+	uint64_t clock, window, peak, survival, nr_collisions, nr_replaced, apart_bytes;
+	uint64_t nr_born, nr_died, nr_watched, nr_merges, nr_splits;
 	struct place_sum places[PLACES_MAX];
 	struct site_view sites[SITES_MAX];
 	size_t nr_sites;
@@ -66,7 +69,8 @@ static bool find_layout(const struct reader *r, struct sites_layout *at)
 #undef TYPE
 #undef FIELD
 #undef CONSTANT
-	return at->nr_places <= PLACES_MAX && at->nr_sites <= SITES_MAX;
+	return at->nr_places <= PLACES_MAX && at->nr_sites <= SITES_MAX &&
+	       at->survival_one > 0;
 }
 
 static int by_bytes(const void *a, const void *b)
@@ -92,32 +96,58 @@ static void take_places(struct lifetimes *l, const char *copy)
 
 		l->places[i] = (struct place_sum){
 			.allocated = get(p, l->at.place_allocated),
-			.survival = get(p, l->at.place_survival),
-			.nr_looks = get(p, l->at.place_nr_looks),
 			.nr_sites = get(p, l->at.place_nr_sites),
 			.given = get(p, l->at.place_given) != 0,
 		};
 	}
 }
 
+static uint64_t count_deaths(const struct lifetimes *l, const char *site)
+{
+	const char *deaths = site + l->at.site_survival.offset + l->at.survival_deaths.offset;
+	uint64_t nr = 0;
+
+	for (size_t i = 0; i < l->at.survival_deaths.size; i += sizeof(uint16_t)) {
+		uint16_t n;
+
+		memcpy(&n, deaths + i, sizeof(n));
+		nr += n;
+	}
+	return nr / l->at.survival_one;
+}
+
+static void take_site(struct lifetimes *l, const char *s)
+{
+	uint64_t place = get(s, l->at.site_place);
+	struct site_view *site = &l->sites[l->nr_sites];
+
+	if (get(s, l->at.site_site) == 0 || place >= l->at.nr_places)
+		return;
+	*site = (struct site_view){
+		.address = get(s, l->at.site_site),
+		.bytes = get(s, l->at.site_nr_bytes),
+		.error = get(s, l->at.site_error),
+		.lifetime = get(s, l->at.site_lifetime),
+		.survival = get(s + l->at.site_survival.offset, l->at.survival_percent),
+		.nr_deaths = count_deaths(l, s),
+		.nr_watched = get(s, l->at.site_nr_watched),
+		.place = (unsigned)place,
+		.nr_classes = count_bits(s + l->at.site_classes.offset, l->at.site_classes.size),
+		.is_wrapper = get(s, l->at.site_is_wrapper) != 0,
+	};
+	l->nr_sites++;
+	if (site->is_wrapper)
+		return;
+	l->places[place].nr_short += site->lifetime == l->at.sites_lifetime_short;
+	l->places[place].nr_long += site->lifetime == l->at.sites_lifetime_long;
+	l->places[place].nr_unknown += site->lifetime != l->at.sites_lifetime_short &&
+				       site->lifetime != l->at.sites_lifetime_long;
+}
+
 static void take_sites(struct lifetimes *l, const char *copy)
 {
-	for (size_t i = 0; i < l->at.nr_sites; i++) {
-		const char *s = copy + l->at.sites_table.offset + i * l->at.sizeof_site;
-		uint64_t place = get(s, l->at.site_place);
-
-		if (get(s, l->at.site_site) == 0 || place >= l->at.nr_places)
-			continue;
-		l->sites[l->nr_sites++] = (struct site_view){
-			.address = get(s, l->at.site_site),
-			.bytes = get(s, l->at.site_nr_bytes),
-			.error = get(s, l->at.site_error),
-			.place = (unsigned)place,
-			.nr_classes = count_bits(s + l->at.site_classes.offset,
-						 l->at.site_classes.size),
-			.is_wrapper = get(s, l->at.site_is_wrapper) != 0,
-		};
-	}
+	for (size_t i = 0; i < l->at.nr_sites; i++)
+		take_site(l, copy + l->at.sites_table.offset + i * l->at.sizeof_site);
 	qsort(l->sites, l->nr_sites, sizeof(l->sites[0]), by_bytes);
 }
 
@@ -147,6 +177,11 @@ static int take(struct lifetimes *l, struct reader *r)
 	l->nr_collisions = get(copy, l->at.sites_nr_collisions);
 	l->nr_replaced = get(copy, l->at.sites_nr_replaced);
 	l->apart_bytes = get(copy, l->at.sites_apart_bytes);
+	l->peak = get(copy, l->at.sites_peak);
+	l->survival = get(copy, l->at.sites_survival);
+	l->nr_born = get(copy, l->at.sites_nr_born);
+	l->nr_died = get(copy, l->at.sites_nr_died);
+	l->nr_watched = get(copy, l->at.sites_nr_watched);
 	l->nr_merges = get(copy, l->at.sites_nr_merges);
 	l->nr_splits = get(copy, l->at.sites_nr_splits);
 	take_places(l, copy);
@@ -155,73 +190,105 @@ static int take(struct lifetimes *l, struct reader *r)
 	return 0;
 }
 
-static const char *lifetime_of(const struct lifetimes *l, const struct place_sum *p)
+static const char *lifetime_of(const struct lifetimes *l, const struct site_view *s)
 {
-	if (p->nr_looks < l->at.sites_looks_to_judge)
-		return "unknown";
-	if (p->survival < l->at.sites_short_below)
-		return "short";
-	return p->survival >= l->at.sites_long_from ? "long" : "unknown";
+	return s->lifetime == l->at.sites_lifetime_short  ? "short"
+	       : s->lifetime == l->at.sites_lifetime_long ? "long"
+							  : "unknown";
 }
 
-/* How sure: by how often it was looked at. */
-static const char *confidence_of(const struct lifetimes *l, const struct place_sum *p)
+/* Of a place: what its sites are, if they are alike. */
+static const char *lifetime_of_place(const struct place_sum *p)
 {
-	if (p->nr_looks < l->at.sites_looks_to_judge)
+	if (p->nr_short + p->nr_long + p->nr_unknown == 0)
 		return "none";
-	return p->nr_looks < 4 * l->at.sites_looks_to_judge ? "low" : "high";
+	if (p->nr_short + p->nr_unknown == 0)
+		return "long";
+	if (p->nr_long + p->nr_unknown == 0)
+		return "short";
+	return p->nr_short + p->nr_long == 0 ? "unknown" : "mixed";
 }
 
-static void text(const struct view *v, struct lifetimes *l, struct symbols *symbols)
+/* How sure: by how many objects were seen to die, or live. */
+static const char *confidence_of(const struct lifetimes *l, const struct site_view *s)
+{
+	uint64_t seen = s->nr_deaths + s->nr_watched;
+
+	if (lifetime_of(l, s)[0] == 'u' || seen < l->at.sites_evidence_min)
+		return "none";
+	return seen < 4 * l->at.sites_evidence_min ? "low" : "high";
+}
+
+/* Slabs with nothing in them go; what is half full is what separation did not bring. */
+static double fullness(const struct place_view *now)
+{
+	return now->slabs == 0 ? 0.0 : 100.0 * (double)now->live / (double)now->slabs;
+}
+
+static double share(const struct lifetimes *l, const struct site_view *s)
+{
+	return l->window == 0 ? 0.0 : 100.0 * (double)(s->bytes - s->error) / (double)l->window;
+}
+
+static void text_places(const struct view *v, const struct lifetimes *l)
 {
 	char a[24], b[24], c[24];
 
-	printf("%s (%d): %s allocated since the start, %zu sites known, %llu forgotten, "
-	       "%llu collisions, %llu merges, %llu splits\n"
-	       "keeping apart costs about %s\n\n",
-	       v->reader.name, (int)v->reader.pid, human_bytes(a, l->clock), l->nr_sites,
-	       (unsigned long long)l->nr_replaced, (unsigned long long)l->nr_collisions,
-	       (unsigned long long)l->nr_merges, (unsigned long long)l->nr_splits,
-	       human_bytes(b, l->apart_bytes));
-	printf("%5s  %-8s %-10s %9s %11s %11s %11s  %s\n", "place", "lifetime", "confidence",
-	       "survival", "allocated", "slabs", "live", "full");
+	printf("%5s  %-8s %5s %11s %11s %11s  %s\n", "place", "lifetime", "sites", "allocated",
+	       "slabs", "live", "full");
 	for (size_t i = 0; i < l->at.nr_places; i++) {
 		const struct place_sum *p = &l->places[i];
 		const struct place_view *now = &v->s.places[i];
 
 		if (!p->given && now->slabs == 0)
 			continue;
-		printf("%5zu  %-8s %-10s %7llu %% %11s %11s %11s  %3.0f %%\n", i,
-		       lifetime_of(l, p), confidence_of(l, p), (unsigned long long)p->survival,
-		       human_bytes(a, p->allocated), human_bytes(b, now->slabs),
-		       human_bytes(c, now->live),
-		       now->slabs == 0 ? 0.0 : 100.0 * (double)now->live / (double)now->slabs);
-	}
-	printf("\n%5s %7s %8s  %s\n", "place", "growth", "classes", "site");
-	for (size_t i = 0; i < l->nr_sites && i < SITES_SHOWN; i++) {
-		const struct site_view *s = &l->sites[i];
-
-		if (s->is_wrapper)
-			printf("%5s ", "-");
-		else
-			printf("%5u ", s->place);
-		printf("%5.1f %% %8u  %s%s\n",
-		       l->window == 0 ? 0.0
-				      : 100.0 * (double)(s->bytes - s->error) / (double)l->window,
-		       s->nr_classes, symbols_name(symbols, s->address),
-		       s->is_wrapper ? " (a wrapper, looked through)" : "");
+		printf("%5zu  %-8s %5u %11s %11s %11s  %3.0f %%\n", i, lifetime_of_place(p),
+		       p->nr_short + p->nr_long + p->nr_unknown, human_bytes(a, p->allocated),
+		       human_bytes(b, now->slabs), human_bytes(c, now->live), fullness(now));
 	}
 }
 
-static void json(const struct view *v, struct lifetimes *l, struct symbols *symbols)
+static void text_sites(const struct lifetimes *l, struct symbols *symbols)
 {
-	view_json_begin(v);
-	json_number("clock_bytes", l->clock);
-	json_number("collisions", l->nr_collisions);
-	json_number("forgotten", l->nr_replaced);
-	json_number("merges", l->nr_merges);
-	json_number("splits", l->nr_splits);
-	json_number("apart_bytes", l->apart_bytes);
+	printf("\n%5s  %-8s %-10s %9s %7s %7s %7s %7s  %s\n", "place", "lifetime", "confidence",
+	       "survival", "died", "watched", "growth", "classes", "site");
+	for (size_t i = 0; i < l->nr_sites && i < SITES_SHOWN; i++) {
+		const struct site_view *s = &l->sites[i];
+
+		if (s->is_wrapper) {
+			printf("%5s  %-60s %s (a wrapper, looked through)\n", "-", "",
+			       symbols_name(symbols, s->address));
+			continue;
+		}
+		printf("%5u  %-8s %-10s %7llu %% %7llu %7llu %5.1f %% %7u  %s\n", s->place,
+		       lifetime_of(l, s), confidence_of(l, s), (unsigned long long)s->survival,
+		       (unsigned long long)s->nr_deaths, (unsigned long long)s->nr_watched,
+		       share(l, s), s->nr_classes, symbols_name(symbols, s->address));
+	}
+}
+
+static void text(const struct view *v, struct lifetimes *l, struct symbols *symbols)
+{
+	char a[24], b[24], c[24];
+
+	printf("%s (%d): %s allocated since the start, at most %s in use lately\n"
+	       "%zu sites known, %llu forgotten, %llu collisions; %llu objects watched so far, "
+	       "%llu of them died, %llu are watched now\n"
+	       "%llu %% of what is allocated lives until as much was allocated as was in use; "
+	       "%llu merges, %llu splits\n"
+	       "keeping apart costs about %s\n\n",
+	       v->reader.name, (int)v->reader.pid, human_bytes(a, l->clock),
+	       human_bytes(c, l->peak), l->nr_sites, (unsigned long long)l->nr_replaced,
+	       (unsigned long long)l->nr_collisions, (unsigned long long)l->nr_born,
+	       (unsigned long long)l->nr_died, (unsigned long long)l->nr_watched,
+	       (unsigned long long)l->survival, (unsigned long long)l->nr_merges,
+	       (unsigned long long)l->nr_splits, human_bytes(b, l->apart_bytes));
+	text_places(v, l);
+	text_sites(l, symbols);
+}
+
+static void json_places(const struct view *v, const struct lifetimes *l)
+{
 	json_array("places");
 	for (size_t i = 0; i < l->at.nr_places; i++) {
 		const struct place_sum *p = &l->places[i];
@@ -230,10 +297,7 @@ static void json(const struct view *v, struct lifetimes *l, struct symbols *symb
 			continue;
 		json_object(NULL);
 		json_number("place", i);
-		json_string("lifetime", lifetime_of(l, p));
-		json_string("confidence", confidence_of(l, p));
-		json_number("survival_percent", p->survival);
-		json_number("looks", p->nr_looks);
+		json_string("lifetime", lifetime_of_place(p));
 		json_number("sites", p->nr_sites);
 		json_number("allocated_bytes", p->allocated);
 		json_number("slab_bytes", v->s.places[i].slabs);
@@ -241,19 +305,48 @@ static void json(const struct view *v, struct lifetimes *l, struct symbols *symb
 		json_end();
 	}
 	json_end();
+}
+
+static void json_sites(const struct lifetimes *l, struct symbols *symbols)
+{
 	json_array("sites");
 	for (size_t i = 0; i < l->nr_sites; i++) {
+		const struct site_view *s = &l->sites[i];
+
 		json_object(NULL);
-		json_string("site", symbols_name(symbols, l->sites[i].address));
-		json_number("address", l->sites[i].address);
-		json_number("grown_bytes", l->sites[i].bytes);
-		json_number("grown_bytes_error", l->sites[i].error);
-		json_number("classes", l->sites[i].nr_classes);
-		json_number("place", l->sites[i].place);
-		json_bool("wrapper", l->sites[i].is_wrapper);
+		json_string("site", symbols_name(symbols, s->address));
+		json_number("address", s->address);
+		json_number("grown_bytes", s->bytes);
+		json_number("grown_bytes_error", s->error);
+		json_number("classes", s->nr_classes);
+		json_number("place", s->place);
+		json_bool("wrapper", s->is_wrapper);
+		json_string("lifetime", lifetime_of(l, s));
+		json_string("confidence", confidence_of(l, s));
+		json_number("survival_percent", s->survival);
+		json_number("died", s->nr_deaths);
+		json_number("watched", s->nr_watched);
 		json_end();
 	}
 	json_end();
+}
+
+static void json(const struct view *v, struct lifetimes *l, struct symbols *symbols)
+{
+	view_json_begin(v);
+	json_number("clock_bytes", l->clock);
+	json_number("peak_bytes", l->peak);
+	json_number("survival_percent", l->survival);
+	json_number("collisions", l->nr_collisions);
+	json_number("forgotten", l->nr_replaced);
+	json_number("watched_so_far", l->nr_born);
+	json_number("watched_died", l->nr_died);
+	json_number("watched_now", l->nr_watched);
+	json_number("merges", l->nr_merges);
+	json_number("splits", l->nr_splits);
+	json_number("apart_bytes", l->apart_bytes);
+	json_places(v, l);
+	json_sites(l, symbols);
 	json_end();
 }
 
