@@ -301,7 +301,10 @@ static uint64_t holes_run(uint64_t now_ns)
 	ends = state.at == NULL;
 	if (ends)
 		sparse_pass_ends();
-	again = ends && state.changed;
+	/* Armed meanwhile: what that made due was taken for this pass's next slice.  Relaxed: who
+	 * arms later than this makes it due anew. */
+	again = ends && (state.changed ||
+			 atomic_load_explicit(&holes_armed, memory_order_relaxed));
 	lock_release(&state.lock, LOCK_HOLES);
 	if (!ends)
 		return 0;

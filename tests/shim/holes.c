@@ -442,6 +442,40 @@ Test(holes, they_go_when_left_alone, .timeout = TIME_BOUND_S)
 	finish();
 }
 
+/* What arms it in the middle of a pass, between two slices, is not lost with the pass. */
+Test(holes, armed_in_the_middle_of_a_pass, .timeout = TIME_BOUND_S)
+{
+	enum { NR = 24000 }; /* of 2 KiB: more blocks than a slice looks at */
+	static void *p[NR];
+	uint64_t now_ns, next_ns = 0;
+	unsigned nr_armed = 0;
+
+	test_config.decay_ns = S;
+	for (unsigned i = 0; i < NR; i++)
+		p[i] = shim_malloc(2048);
+	for (unsigned i = 0; i < NR; i += 2)
+		shim_free(p[i]);
+	heap_drain_all();
+	EXPECT(atomic_load(&holes_armed), "nothing is armed");
+	now_ns = os_now_ns() + S;
+	for (unsigned i = 0; i < 1000 && next_ns != WORK_NEVER; i++) {
+		next_ns = work_run(now_ns);
+		if (next_ns > now_ns && next_ns != WORK_NEVER)
+			now_ns = next_ns;
+		/* Work is due at once: a pass is under way, as a rule. */
+		if (next_ns <= now_ns && nr_armed < 10 && !atomic_load(&holes_armed)) {
+			holes_arm();
+			nr_armed++;
+		}
+	}
+	EXPECT(nr_armed == 10, "armed %u times", nr_armed);
+	EXPECT(next_ns == WORK_NEVER, "something is due for ever");
+	EXPECT(!atomic_load(&holes_armed), "it is armed, and no pass is due");
+	for (unsigned i = 1; i < NR; i += 2)
+		shim_free(p[i]);
+	expect_nothing_kept();
+}
+
 /* A slab that is being used keeps its pages. */
 Test(holes, a_slab_in_use_is_not_cold, .timeout = TIME_BOUND_S)
 {
