@@ -172,7 +172,7 @@ static void *calloc_sited(size_t nr, size_t size)
 
 	if (unlikely(__builtin_mul_overflow(nr, size, &nr_bytes)) || nr_bytes > MEDIUM_MAX)
 		return shim_calloc(nr, size);
-	p = sites_malloc(nr_bytes, SITES_CALLER());
+	p = sited_malloc(nr_bytes, SITES_CALLER());
 	return p == NULL ? NULL : memset(p, 0, nr_bytes);
 }
 
@@ -180,7 +180,7 @@ static void *calloc_sited(size_t nr, size_t size)
 static void *realloc_sited(void *p, size_t size)
 {
 	if (p == NULL && size <= MEDIUM_MAX)
-		return sites_malloc(size, SITES_CALLER());
+		return sited_malloc(size, SITES_CALLER());
 	return shim_realloc(p, size);
 }
 

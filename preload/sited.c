@@ -12,7 +12,7 @@ extern const int32_t __stop_sited_offsets[] __attribute__((weak, visibility("hid
 
 NOINLINE void *sited_slow(size_t size)
 {
-	return sites_malloc(size, SITES_CALLER());
+	return sited_malloc(size, SITES_CALLER());
 }
 
 #if SITED_SUPPORTED

@@ -42,6 +42,56 @@ static ALWAYS_INLINE struct heap *sited_heap(uintptr_t site)
 
 #define SITED_HEAP() sited_heap((uintptr_t)__builtin_return_address(0))
 
+/* What the heap has at hand; NULL: nothing.  As fast_malloc_from(), which leaves by a jump. */
+static ALWAYS_INLINE void *sited_take(struct heap *h, size_t size)
+{
+	struct bin *b;
+	struct object *o;
+	size_t i;
+
+	if (unlikely(size > SMALL_MAX))
+		return NULL;
+	/* Relaxed: this thread or somebody who diverts it; then the bin has no head. */
+	i = atomic_load_explicit(&h->bin_of_size[size], memory_order_relaxed);
+	b = (struct bin *)(void *)((char *)h + offsetof(struct heap, bins) + i * BIN_STEP);
+	o = b->head;
+	if (unlikely(o == NULL))
+		return NULL;
+	b->head = o->next;
+	/* Off the chain before it loses its key: a fork may copy both in between. */
+	atomic_signal_fence(memory_order_release);
+	o->key = 0;
+	b->room++;
+	return o;
+}
+
+/*
+ * What the twins leave by a jump, when they have nothing at hand; and always for a site that
+ * is a wrapper, which has no heap: the place is its caller's.
+ */
+static ALWAYS_INLINE void *sited_malloc(size_t size, struct sites_caller caller)
+{
+	uintptr_t site = caller.site;
+	unsigned place = sites_place_of(site), depth = 0;
+	void *p;
+
+	while (place == PLACE_WRAPPED && depth < WRAPPER_DEPTH) {
+		const struct sites_wrapper *w = sites_wrapper_at(site);
+
+		if (w == NULL)
+			break;
+		site = sites_behind(w, caller.stack);
+		place = sites_place_of(site);
+		depth++;
+	}
+	p = sited_take(heap_now[place], size);
+	if (likely(p != NULL))
+		return p;
+	caller.site = site;
+	caller.depth = depth;
+	return sites_malloc(size, caller);
+}
+
 /*
  * The twin's whole body: the fast path, left by a jump, so that the slow one still finds the
  * program's return address on the stack.  Debug builds make calls of jumps: there the slow
@@ -63,7 +113,7 @@ extern const struct sited_twin sited_malloc_twins[], sited_new_twins[];
 
 /* malloc's slow path for a twin that jumps here, and for one that says who called. */
 void *sited_slow(size_t size);
-#define sited_slow_from sites_malloc
+#define sited_slow_from sited_malloc
 
 /* Puts the twins in place; false: it cannot be done here, and nothing has changed. */
 bool sited_start(void);

@@ -13,13 +13,10 @@
 #define NR_SETS 64u
 #define NR_WAYS 4u
 #define NR_SITES (NR_SETS * NR_WAYS)
-#define NR_WRAPPERS 8u
 /* How far up the stack the return address of a wrapper's caller is looked for, in words. */
 #define WRAPPER_FRAME_MAX 32u
 /* Classes that must have come through one address before it is thought a wrapper. */
 #define WRAPPER_CLASSES 6u
-/* Wrappers within wrappers. */
-#define WRAPPER_DEPTH 2u
 /* A look at all sites each time the heap has grown by 1 / this, and at least LOOK_BYTES_MIN. */
 #define LOOK_FRACTION 32u
 #define LOOK_BYTES_MIN ((uint64_t)1 << 20)
@@ -62,11 +59,6 @@ struct site {
 	struct survival survival;
 };
 
-struct wrapper {
-	_Atomic uintptr_t site; /* 0: none; published last */
-	_Atomic uint32_t up;    /* words from the caller's stack to the return address */
-};
-
 struct place {
 	uint64_t allocated; /* by refills */
 	uint64_t live;      /* at the last look */
@@ -76,10 +68,10 @@ struct place {
 };
 
 _Atomic uint8_t sites_place[SITES_KEYS];
+struct sites_wrapper sites_wrappers[NR_WRAPPERS];
 
 static bool on; /* written before there are threads */
 static size_t from_bytes;
-static struct wrapper wrappers[NR_WRAPPERS];
 
 /* Under its lock. */
 static struct sites {
@@ -132,40 +124,7 @@ static void set_key(uintptr_t site, unsigned place)
 			      memory_order_relaxed);
 }
 
-static unsigned key_place(uintptr_t site)
-{
-	return atomic_load_explicit(&sites_place[sites_key(site)], memory_order_relaxed);
-}
-
 /* --- wrappers --------------------------------------------------------------------------- */
-
-static const struct wrapper *wrapper_of(uintptr_t site)
-{
-	for (unsigned i = 0; i < NR_WRAPPERS; i++) {
-		/* Acquire: pairs with the release in wrapper_add(), publishes up. */
-		uintptr_t is = atomic_load_explicit(&wrappers[i].site, memory_order_acquire);
-
-		if (is == site)
-			return &wrappers[i];
-		if (is == 0)
-			break;
-	}
-	return NULL;
-}
-
-/* The site behind wrappers: their caller's. */
-static void look_through(struct sites_caller *caller)
-{
-	while (caller->depth < WRAPPER_DEPTH && key_place(caller->site) == PLACE_WRAPPED) {
-		const struct wrapper *w = wrapper_of(caller->site);
-
-		if (w == NULL)
-			break;
-		/* Relaxed: published with site. */
-		caller->site = caller->stack[atomic_load_explicit(&w->up, memory_order_relaxed)];
-		caller->depth++;
-	}
-}
 
 /* Whether the bytes before an address are a call of the function that holds `inside`, or,
  * unless strictly, of anything. */
@@ -206,17 +165,17 @@ static int find_up(uintptr_t site, const uintptr_t *stack)
 	return -1;
 }
 
+/* False: another one is where this one would be. */
 static bool wrapper_add(uintptr_t site, int up)
 {
-	for (unsigned i = 0; i < NR_WRAPPERS; i++) {
-		if (atomic_load_explicit(&wrappers[i].site, memory_order_relaxed) != 0)
-			continue;
-		atomic_store_explicit(&wrappers[i].up, (uint32_t)up, memory_order_relaxed);
-		/* Release: pairs with the acquire in wrapper_of(). */
-		atomic_store_explicit(&wrappers[i].site, site, memory_order_release);
-		return true;
-	}
-	return false;
+	struct sites_wrapper *w = &sites_wrappers[sites_wrapper_home(site)];
+
+	if (atomic_load_explicit(&w->site, memory_order_relaxed) != 0)
+		return false;
+	atomic_store_explicit(&w->up, (uint32_t)up, memory_order_relaxed);
+	/* Release: pairs with the acquire in sites_wrapper_at(). */
+	atomic_store_explicit(&w->site, site, memory_order_release);
+	return true;
 }
 
 /* --- the table of sites ------------------------------------------------------------------- */
@@ -258,7 +217,7 @@ static struct site *site_entry(uintptr_t site)
 	}
 	*least = (struct site){ .site = site, .nr_bytes = least->nr_bytes,
 				.error = least->nr_bytes, .up = -1 };
-	if (key_place(site) != PLACE_ANY)
+	if (sites_place_of(site) != PLACE_ANY)
 		sites.nr_collisions++;
 	return least;
 }
@@ -372,7 +331,7 @@ unsigned sites_moves(const void *p)
 	lock_acquire(&sites.lock, LOCK_SITES);
 	site = births_site(p);
 	if (site != 0) {
-		place = key_place(site);
+		place = sites_place_of(site);
 		(void)watch_ends(births_end(p, 0));
 	}
 	lock_release(&sites.lock, LOCK_SITES);
@@ -730,14 +689,19 @@ COLD void sites_note(struct sites_caller *caller, unsigned cls, size_t nr_bytes)
 
 void *sites_malloc(size_t size, struct sites_caller caller)
 {
-	unsigned place = key_place(caller.site);
+	unsigned place = sites_place_of(caller.site);
 
-	if (unlikely(place == PLACE_WRAPPED)) {
-		look_through(&caller);
-		place = key_place(caller.site);
-		if (unlikely(place == PLACE_WRAPPED))
-			place = PLACE_ANY;
+	while (unlikely(place == PLACE_WRAPPED) && caller.depth < WRAPPER_DEPTH) {
+		const struct sites_wrapper *w = sites_wrapper_at(caller.site);
+
+		if (w == NULL)
+			break;
+		caller.site = sites_behind(w, caller.stack);
+		caller.depth++;
+		place = sites_place_of(caller.site);
 	}
+	if (unlikely(place == PLACE_WRAPPED))
+		place = PLACE_ANY;
 	return slow_malloc_at(size, place, &caller);
 }
 

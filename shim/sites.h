@@ -48,6 +48,12 @@ static ALWAYS_INLINE size_t sites_key(uintptr_t site)
 	return (uint16_t)site;
 }
 
+static ALWAYS_INLINE unsigned sites_place_of(uintptr_t site)
+{
+	/* Relaxed: a stale place is another one. */
+	return atomic_load_explicit(&sites_place[sites_key(site)], memory_order_relaxed);
+}
+
 /* Where a call came from: its return address and the caller's stack at the call. */
 struct sites_caller {
 	uintptr_t site;
@@ -55,6 +61,39 @@ struct sites_caller {
 	unsigned depth; /* wrappers looked through */
 	bool watch;     /* by sites_note(): its object is to be watched */
 };
+
+/* Wrappers within wrappers. */
+#define WRAPPER_DEPTH 2u
+#define NR_WRAPPERS 64u
+
+/* Each has one place in the table, which it keeps. */
+struct sites_wrapper {
+	_Atomic uintptr_t site; /* 0: none; published last */
+	_Atomic uint32_t up;    /* words from the caller's stack to the return address */
+};
+extern struct sites_wrapper sites_wrappers[NR_WRAPPERS] __attribute__((visibility("hidden")));
+
+static ALWAYS_INLINE size_t sites_wrapper_home(uintptr_t site)
+{
+	return (site ^ site >> 6) % NR_WRAPPERS;
+}
+
+/* The site's entry, NULL: it is no wrapper. */
+static ALWAYS_INLINE const struct sites_wrapper *sites_wrapper_at(uintptr_t site)
+{
+	const struct sites_wrapper *w = &sites_wrappers[sites_wrapper_home(site)];
+
+	/* Acquire: pairs with the release in wrapper_add(), publishes up. */
+	return atomic_load_explicit(&w->site, memory_order_acquire) == site ? w : NULL;
+}
+
+/* The site behind a wrapper: the return address of its caller, on the stack of the call. */
+static ALWAYS_INLINE uintptr_t sites_behind(const struct sites_wrapper *w,
+					    const uintptr_t *stack)
+{
+	/* Relaxed: published with the site. */
+	return stack[atomic_load_explicit(&w->up, memory_order_relaxed)];
+}
 
 /* In a function that keeps a frame pointer, as everyone does that asks for its frame. */
 #define SITES_CALLER()                                                                         \
