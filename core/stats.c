@@ -60,6 +60,7 @@ struct walk {
 	uint64_t purging_pages, dirty_free_pages, nr_listed;
 	uint64_t cma_free_pages, cma_total_pages, offline_pages, isolated_core_blocks;
 	uint64_t isolated_blocks;
+	uint32_t kind_blocks[NR_KINDS];
 };
 
 /* What isolation and reserves add to it. */
@@ -97,6 +98,7 @@ static void walk_span(const struct span *span, struct walk *walk)
 		walk->purging_pages += block->nr_purging;
 		walk->dirty_free_pages += block->nr_dirty;
 		walk->nr_listed += block->list != INDEX_NONE;
+		walk->kind_blocks[block->kind]++;
 		walk_apart(block, walk);
 		/* On a list exactly when it has something to give. */
 		CHECK((block->list != INDEX_NONE) ==
@@ -107,7 +109,7 @@ static void walk_span(const struct span *span, struct walk *walk)
 static void check_locked(void)
 {
 	struct walk walk = {0};
-	unsigned nr = span_count();
+	unsigned nr = span_count(), nr_kinds = 0;
 
 	for (unsigned i = 0; i < nr; i++)
 		walk_span(span_at(i), &walk);
@@ -121,6 +123,11 @@ static void check_locked(void)
 	CHECK_COUNT(zone.isolated_core_blocks, walk.isolated_core_blocks);
 	CHECK_COUNT(atomic_load_explicit(&zone.isolated_blocks, memory_order_relaxed),
 		    walk.isolated_blocks);
+	for (unsigned kind = 1; kind < NR_KINDS; kind++) {
+		CHECK_COUNT(zone.kind_blocks[kind], walk.kind_blocks[kind]);
+		nr_kinds += walk.kind_blocks[kind] > 0;
+	}
+	CHECK_COUNT(zone.nr_kinds, nr_kinds);
 	CHECK_COUNT(zone.purging_pages, walk.purging_pages);
 	CHECK_COUNT(zone.dirty_free_pages, walk.dirty_free_pages);
 	/* Conservation: nothing lost, nothing invented. */

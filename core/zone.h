@@ -27,6 +27,8 @@ struct zone {
 	uint64_t soft_hits;
 	uint64_t hard_hits;
 	uint64_t ready_blocks;     /* ready.c */
+	uint32_t kind_blocks[NR_KINDS]; /* but for kind 0 */
+	uint32_t nr_kinds;              /* that have blocks */
 	uint64_t thp_edges;        /* neighbours that differ: thp.c */
 	uint64_t collapsed_blocks; /* made huge pages by the background thread */
 	uint64_t inherited_blocks; /* that a fork child still gives back at once */
@@ -129,6 +131,8 @@ struct span;
 void thp_init(void);
 /* Whether a chunk of a span shall ask for huge pages; and what became of it. */
 bool thp_grows_locked(const struct span *span, size_t nr_blocks, bool dense);
+/* A wholly free block is going to be one of a kind's. */
+void thp_begins_kind_locked(struct pageblock *block);
 void thp_grown_locked(struct span *span, size_t from, size_t to, bool huge);
 /* What is dense by now is looked for some time later. */
 void thp_soon_locked(void);

@@ -183,6 +183,47 @@ Test(backing, sparse_blocks_lose_their_huge_page, .init = start_huge, .fini = fi
 	cr_assert(zone.thp_edges == 0 && fake_os.nr_hugepage_on == nr_on + 8);
 }
 
+static void start_from(void)
+{
+	config.thp_from_bytes = 1;
+	start();
+}
+
+/* A kind's newest block is half empty in the mean: huge only where that is little. */
+Test(backing, a_kind_begins_with_small_pages, .init = start_from, .fini = finish)
+{
+	static struct pcp pcps[3];
+	/* From the second growth on. */
+	pfn_t first = take(1), pfn = take(54 * 512), of_kind[3];
+	unsigned nr_off = fake_os.nr_hugepage_off;
+
+	for (unsigned kind = 1; kind < 3; kind++) {
+		pcp_init(&pcps[kind]);
+		pcps[kind].kind = (uint8_t)kind;
+	}
+	pcp_disable();
+	give(pfn + 50 * 512, 4 * 512);
+	age(3);
+	cr_assert(span_block(pfn + 50 * 512)->thp == THP_HUGE);
+	for (unsigned kind = 1; kind < 3; kind++) {
+		of_kind[kind] = pcp_alloc(&pcps[kind], 4, MIGRATE_UNMOVABLE, NULL);
+		cr_assert(of_kind[kind] != 0);
+		fake_os_use(of_kind[kind], 16);
+	}
+	cr_assert(span_block(of_kind[1])->thp == THP_HUGE);
+	cr_assert(span_block(of_kind[2])->thp == THP_SMALL);
+	cr_assert(fake_os.nr_hugepage_off == nr_off + 1 && zone.nr_kinds == 2);
+	for (unsigned kind = 1; kind < 3; kind++) {
+		fake_os_unuse(of_kind[kind], 16);
+		pcp_free(&pcps[kind], of_kind[kind], 4);
+	}
+	cr_assert(zone.nr_kinds == 0);
+	give(pfn, 50 * 512);
+	give(first, 1);
+	pcp_enable();
+	age(3);
+}
+
 static void start_many(void)
 {
 	config.thp_from_bytes = 0;
