@@ -5,8 +5,9 @@
  * would cost a call for each run and break huge pages.  It pays where much of a block has
  * been free for long.  So blocks are looked at twice: one that has WASTE_PAGES free dirty
  * pages or more both times (WASTE_HUGE_PAGES where that breaks a huge page), and as many free
- * pages as the first time, is cold, and its free runs are given back.  Passes go on while there are such blocks that have changed in
- * between; then nothing happens until a few megabytes more are free.
+ * pages as the first time, is cold, and its free runs are given back.  Passes go on while
+ * there are such blocks that have changed in between; then nothing happens until a few
+ * megabytes more are free.
  *
  * Not guaranteed: that a block in which pages come and go between two looks is noticed,
  * nor that less than WASTE_PAGES of a block ever goes back, but for purge_all().

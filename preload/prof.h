@@ -5,7 +5,8 @@
 /* Before main, if the options say so: loads the unwinder and begins. */
 void prof_start(void);
 
-/* When it ends, if it began so: what the options say is to be written; fd: for lines to the user, or -1. */
+/* When it ends, if it began so: what the options say is to be written; fd: for lines to the
+ * user, or -1. */
 void prof_end(int fd);
 
 /* The profile so far in the form that google-pprof reads, to a file descriptor. */

@@ -22,8 +22,7 @@
 
 static ALWAYS_INLINE struct heap *sited_heap(uintptr_t site)
 {
-	/* Relaxed: a stale place is another one. */
-	size_t place = atomic_load_explicit(&sites_place[sites_key(site)], memory_order_relaxed);
+	size_t place = sites_place_of(site);
 #if SITED_SUPPORTED
 	struct heap *h;
 
@@ -42,27 +41,10 @@ static ALWAYS_INLINE struct heap *sited_heap(uintptr_t site)
 
 #define SITED_HEAP() sited_heap((uintptr_t)__builtin_return_address(0))
 
-/* What the heap has at hand; NULL: nothing.  As fast_malloc_from(), which leaves by a jump. */
-static ALWAYS_INLINE void *sited_take(struct heap *h, size_t size)
+static ALWAYS_INLINE void *sited_nothing(size_t size)
 {
-	struct bin *b;
-	struct object *o;
-	size_t i;
-
-	if (unlikely(size > SMALL_MAX))
-		return NULL;
-	/* Relaxed: this thread or somebody who diverts it; then the bin has no head. */
-	i = atomic_load_explicit(&h->bin_of_size[size], memory_order_relaxed);
-	b = (struct bin *)(void *)((char *)h + offsetof(struct heap, bins) + i * BIN_STEP);
-	o = b->head;
-	if (unlikely(o == NULL))
-		return NULL;
-	b->head = o->next;
-	/* Off the chain before it loses its key: a fork may copy both in between. */
-	atomic_signal_fence(memory_order_release);
-	o->key = 0;
-	b->room++;
-	return o;
+	(void)size;
+	return NULL;
 }
 
 /*
@@ -84,7 +66,7 @@ static ALWAYS_INLINE void *sited_malloc(size_t size, struct sites_caller caller)
 		place = sites_place_of(site);
 		depth++;
 	}
-	p = sited_take(heap_now[place], size);
+	p = fast_malloc_from(heap_now[place], size, sited_nothing);
 	if (likely(p != NULL))
 		return p;
 	caller.site = site;

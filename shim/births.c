@@ -33,23 +33,6 @@ static struct heap *heap_for_births(void)
 	return h;
 }
 
-static struct object *take(struct heap *h, unsigned cls)
-{
-	struct heap_class *hc = &h->classes[cls];
-	struct slab *s = slabs_fullest(hc);
-	struct object *o = NULL, *tail;
-
-	if (s == NULL) {
-		s = slabs_new(h, cls);
-		if (s == NULL)
-			return NULL;
-		slab_set_flags(s, slab_flags(s) | SLAB_WATCHED);
-	}
-	hc->nr_free -= slab_take(s, 1, &o, &tail);
-	slabs_update(hc, s);
-	return o;
-}
-
 void *births_alloc(size_t size)
 {
 	struct heap *h = heap_for_births();
@@ -60,7 +43,7 @@ void *births_alloc(size_t size)
 	if (h == NULL)
 		return NULL;
 	lock_acquire(&h->lock, LOCK_HEAP);
-	o = take(h, cls);
+	o = slabs_take_flagged(h, cls, SLAB_WATCHED);
 	lock_release(&h->lock, LOCK_HEAP);
 	if (o == NULL)
 		return NULL;

@@ -7,8 +7,8 @@
 
 /*
  * The place of a word that is always 0 among the bins, as bin_of_size counts: the owner in
- * the gate of the first medium bin, which is never anybody's on the fast path.  fast_malloc() takes it
- * for the head of an empty bin.
+ * the gate of the first medium bin, which is never anybody's on the fast path.  fast_malloc()
+ * takes it for the head of an empty bin.
  */
 #define EMPTY_BIN ((unsigned)(BIN_TO_GATE / BIN_STEP) + NR_SMALL_CLASSES * BIN_STEPS)
 STATIC_ASSERT(NR_SMALL_CLASSES < NR_CLASSES, "there is a medium bin");

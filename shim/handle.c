@@ -135,23 +135,6 @@ static struct handle_object *object_of(struct entry *e)
 
 /* --- objects, under the heap's lock --------------------------------------------------------- */
 
-static struct handle_object *place_in_slab(struct heap *h, unsigned cls)
-{
-	struct heap_class *hc = &h->classes[cls];
-	struct slab *s = slabs_fullest(hc);
-	struct object *o = NULL, *tail;
-
-	if (s == NULL) {
-		s = slabs_new(h, cls);
-		if (s == NULL)
-			return NULL;
-		slab_set_flags(s, slab_flags(s) | SLAB_HANDLES);
-	}
-	hc->nr_free -= slab_take(s, 1, &o, &tail);
-	slabs_update(hc, s);
-	return (struct handle_object *)(void *)o;
-}
-
 static struct handle_object *place(struct heap *h, uint64_t nr_bytes)
 {
 	size_t total = nr_bytes + sizeof(struct handle_object);
@@ -159,7 +142,8 @@ static struct handle_object *place(struct heap *h, uint64_t nr_bytes)
 	struct handle_object *o;
 
 	if (total <= MEDIUM_MAX) {
-		o = place_in_slab(h, class_of(total));
+		o = (struct handle_object *)(void *)slabs_take_flagged(h, class_of(total),
+								       SLAB_HANDLES);
 	} else {
 		nr_pages = round_up(total, PAGE_BYTES) / PAGE_BYTES;
 		o = pfn_to_addr(zone_alloc(nr_pages, 0, MIGRATE_MOVABLE, NULL));

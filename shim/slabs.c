@@ -232,6 +232,23 @@ struct slab *slabs_new(struct heap *h, unsigned cls)
 	}
 }
 
+struct object *slabs_take_flagged(struct heap *h, unsigned cls, unsigned flag)
+{
+	struct heap_class *hc = &h->classes[cls];
+	struct slab *s = slabs_fullest(hc);
+	struct object *o = NULL, *tail;
+
+	if (s == NULL) {
+		s = slabs_new(h, cls);
+		if (s == NULL)
+			return NULL;
+		slab_set_flags(s, slab_flags(s) | flag);
+	}
+	hc->nr_free -= slab_take(s, 1, &o, &tail);
+	slabs_update(hc, s);
+	return o;
+}
+
 struct slab *slabs_emptiest(struct heap_class *hc, unsigned from)
 {
 	for (unsigned list = NR_FULLNESS; list-- > from;) {

@@ -37,5 +37,7 @@ struct slab *slabs_fullest(struct heap_class *hc);
 struct slab *slabs_emptiest(struct heap_class *hc, unsigned from);
 /* A new slab of the class; NULL: no memory. */
 struct slab *slabs_new(struct heap *h, unsigned cls);
+/* An object of a heap whose slabs all have the flag, which no thread caches; NULL: no memory. */
+struct object *slabs_take_flagged(struct heap *h, unsigned cls, unsigned flag);
 
 #endif

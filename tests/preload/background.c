@@ -85,19 +85,6 @@ static int expect_thread(void)
 	return tid;
 }
 
-static void *nothing(void *arg)
-{
-	return arg;
-}
-
-static void make_a_thread(void)
-{
-	pthread_t t;
-
-	EXPECT(pthread_create(&t, NULL, nothing, NULL) == 0);
-	EXPECT(pthread_join(t, NULL) == 0);
-}
-
 static void fill(void)
 {
 	for (int i = 0; i < NR; i++) {

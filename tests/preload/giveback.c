@@ -148,19 +148,6 @@ static int linger(void)
 
 /* --- a cgroup's use -------------------------------------------------------------------------- */
 
-static void *nothing(void *arg)
-{
-	return arg;
-}
-
-static void make_a_thread(void)
-{
-	pthread_t t;
-
-	EXPECT(pthread_create(&t, NULL, nothing, NULL) == 0);
-	EXPECT(pthread_join(t, NULL) == 0);
-}
-
 static int pressed(const char *path)
 {
 	char *p;

@@ -22,19 +22,6 @@ enum { NR = 700 };
 
 static char *blocks[NR];
 
-static void *nothing(void *arg)
-{
-	return arg;
-}
-
-static void make_a_thread(void)
-{
-	pthread_t t;
-
-	EXPECT(pthread_create(&t, NULL, nothing, NULL) == 0);
-	EXPECT(pthread_join(t, NULL) == 0);
-}
-
 static void fill_blocks(void)
 {
 	for (int i = 0; i < NR; i++) {

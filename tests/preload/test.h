@@ -10,6 +10,7 @@
 #include "preload/pageblock.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,6 +43,20 @@ static inline void skip(const char *why)
 {
 	dprintf(STDOUT_FILENO, "%s\n", why);
 	_exit(EXIT_SKIPPED);
+}
+
+static inline void *nothing(void *arg)
+{
+	return arg;
+}
+
+/* One that ends at once: from then on the process has had threads. */
+static inline void make_a_thread(void)
+{
+	pthread_t t;
+
+	EXPECT(pthread_create(&t, NULL, nothing, NULL) == 0);
+	EXPECT(pthread_join(t, NULL) == 0);
 }
 
 /* Resident pages in bytes. */
