@@ -85,6 +85,12 @@ def series(data, case, library, key):
     return [run[key] for run in runs if key in run]
 
 
+def median_memory(runs):
+    """Of several memory runs the one in the middle, the lower of two, by what is left."""
+    runs = sorted(runs, key=lambda figures: figures.get("final_kib", 0))
+    return runs[(len(runs) - 1) // 2]
+
+
 def works(data, case, library):
     return library not in data["failures"].get(case, {})
 
