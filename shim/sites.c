@@ -71,6 +71,8 @@ _Atomic uint8_t sites_place[SITES_KEYS];
 struct sites_wrapper sites_wrappers[NR_WRAPPERS];
 
 static bool on; /* written before there are threads */
+/* By refills that found the lock taken, for the clock.  Relaxed: a sum. */
+static _Atomic uint64_t missed_bytes;
 static size_t from_bytes;
 
 /* Under its lock. */
@@ -379,7 +381,8 @@ static enum sites_lifetime verdict(const struct site *s, struct survival_estimat
 static void judge(void)
 {
 	static struct survival_estimate estimates[NR_SITES];
-	unsigned horizon = survival_age(sites.peak);
+	/* The end of its step: what was allocated since the last trough and lives is younger. */
+	unsigned horizon = survival_age(sites.peak) + 1;
 	uint64_t survives = 0, of = 0;
 
 	count_living();
@@ -577,6 +580,8 @@ static bool is_heavy(const struct site *s)
 	       s->nr_bytes - s->error >= sites.window / SHARE_FRACTION;
 }
 
+/* The one that needs no place of its own; NULL: there is what is known to be short lived where
+ * it would stay. */
 static struct site *heaviest(void)
 {
 	struct site *found = NULL;
@@ -584,7 +589,11 @@ static struct site *heaviest(void)
 	for (unsigned i = 0; i < NR_SITES; i++) {
 		struct site *s = &sites.table[i];
 
-		if (is_heavy(s) && (found == NULL || s->nr_bytes > found->nr_bytes))
+		if (!is_heavy(s))
+			continue;
+		if (s->lifetime == SITES_SHORT)
+			return NULL;
+		if (found == NULL || s->nr_bytes > found->nr_bytes)
 			found = s;
 	}
 	return found;
@@ -669,9 +678,14 @@ COLD void sites_note(struct sites_caller *caller, unsigned cls, size_t nr_bytes)
 {
 	struct site *s;
 
-	/* Somebody else is at it: one refill of many is not missed. */
-	if (!lock_try(&sites.lock, LOCK_SITES))
+	/* Somebody else is at it: one refill of many is missed by the clock alone. */
+	if (!lock_try(&sites.lock, LOCK_SITES)) {
+		atomic_fetch_add_explicit(&missed_bytes, nr_bytes, memory_order_relaxed);
 		return;
+	}
+	if (unlikely(atomic_load_explicit(&missed_bytes, memory_order_relaxed) != 0))
+		sites.clock +=
+			atomic_exchange_explicit(&missed_bytes, 0, memory_order_relaxed);
 	s = site_entry(caller->site);
 	s->nr_bytes += nr_bytes;
 	s->classes[cls / 64] |= (uint64_t)1 << cls % 64;

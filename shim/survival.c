@@ -48,18 +48,20 @@ struct survival_estimate survival_estimate(const struct survival *s,
 	struct survival_estimate e = { .percent = 100 };
 	uint32_t at_risk = 0;
 	uint64_t left = (uint64_t)100 << 20;
-	unsigned old = horizon > AGES_A_DOUBLING ? horizon - AGES_A_DOUBLING : 0;
 
 	for (unsigned i = 0; i < NR_AGES; i++) {
 		uint32_t here = all_at(s, living, i);
 
 		at_risk += here;
-		e.nr_old += i >= old ? here : 0;
+		e.nr_old += i >= horizon ? here : 0;
 	}
 	for (unsigned i = 0; i < horizon && at_risk > 0; i++) {
-		left = left * (at_risk - s->deaths[i]) / at_risk;
+		/* What was last seen within the step is not known to have lived through it. */
+		at_risk -= all_at(s, living, i) - s->deaths[i];
+		if (at_risk > 0)
+			left = left * (at_risk - s->deaths[i]) / at_risk;
 		e.nr_deaths += s->deaths[i];
-		at_risk -= all_at(s, living, i);
+		at_risk -= s->deaths[i];
 	}
 	e.percent = (uint32_t)(left >> 20);
 	e.nr_deaths /= SURVIVAL_ONE;

@@ -38,7 +38,7 @@ struct survival {
 struct survival_estimate {
 	uint32_t percent;   /* of what is born, what reaches the horizon */
 	uint32_t nr_deaths; /* before the horizon */
-	uint32_t nr_old;    /* objects that reached half of the horizon */
+	uint32_t nr_old;    /* objects that reached the horizon */
 };
 
 /* The step of an age. */

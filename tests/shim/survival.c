@@ -37,7 +37,7 @@ Test(survival, all_die_or_none, .timeout = TIME_BOUND_S)
 	e = survival_estimate(&dead, living, survival_age(128 * MIB));
 	EXPECT(e.percent == 0, "%u %%", e.percent);
 	for (unsigned i = 0; i < 20; i++)
-		living[survival_age(i * 6 * MIB)]++;
+		living[survival_age(i * 12 * MIB)]++;
 	e = survival_estimate(&none, living, survival_age(128 * MIB));
 	EXPECT(e.percent == 100 && e.nr_deaths == 0 && e.nr_old >= 9, "%u %%, %u old", e.percent,
 	       e.nr_old);
@@ -69,6 +69,23 @@ Test(survival, what_is_censored_does_not_count_as_dead, .timeout = TIME_BOUND_S)
 		survival_halve(&s);
 	e = survival_estimate(&s, nobody, survival_age(128 * MIB));
 	EXPECT(e.nr_deaths == 0 && e.nr_old == 0, "%u deaths are remembered", e.nr_deaths);
+}
+
+/* At the top of a peak: what lives has been there since the trough at most, and what little is
+ * known of the peaks before says that all of it will go. */
+Test(survival, a_peak_is_not_old, .timeout = TIME_BOUND_S)
+{
+	struct survival s = { .percent = 0 };
+	struct survival_estimate e;
+	uint8_t living[NR_AGES] = { 0 };
+
+	for (unsigned i = 1; i <= 5; i++)
+		survival_death(&s, i * 50 * MIB);
+	for (unsigned i = 1; i <= 25; i++)
+		living[survival_age(i * 10 * MIB)]++;
+	e = survival_estimate(&s, living, survival_age(280 * MIB) + 1);
+	EXPECT(e.percent == 0 && e.nr_deaths == 5 && e.nr_old == 0, "%u %%, %u deaths, %u old",
+	       e.percent, e.nr_deaths, e.nr_old);
 }
 
 /* --- records ---------------------------------------------------------------------------- */
