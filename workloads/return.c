@@ -13,6 +13,8 @@
  *             one of the eight asked for stays until the end of the next time
  *   sawtooth  2 threads build MIB / 4 each, free all of it at random, rest, and again
  *
+ * With RETURN_ORACLE in the environment `site` and `cycles` say what they know, as `scope` does.
+ *
  * Then the threads idle with a trickle: each allocates and frees 20 blocks of 16 to
  * 2,048 bytes every 100 ms.
  * Sizes are log-uniform and every block is written in full, as a program would.
@@ -64,6 +66,8 @@ enum case_kind { RANDOM, TENTH, SITE, SCOPE, LARGE, PAIR, THREADS, CYCLES, SAWTO
 static const char *const case_names[NR_CASES] = {"random", "tenth",   "site",    "scope", "large",
 						 "pair",   "threads", "cycles", "sawtooth"};
 static enum case_kind kind;
+/* Whether it is said of each block that it stays. */
+static bool says;
 
 static uint64_t clock_ns(clockid_t clock)
 {
@@ -193,7 +197,7 @@ static struct heap_of_items build(struct random *random, size_t want_bytes)
 	items.table = map_table(items.table_bytes);
 	for (size_t bytes = 0, size; bytes < want_bytes; bytes += size) {
 		bool stays = items.nr % KEEP == 0;
-		bool scoped = kind == SCOPE && stays && pb_lifetime_push;
+		bool scoped = says && stays;
 		struct item *item;
 
 		size = next_size(random);
@@ -516,7 +520,11 @@ static void *cycles_thread(void *argument)
 			struct item *item;
 
 			asker += nr % KEEP != 0 && asker >= 3;
+			if (says && asker == 3)
+				pb_lifetime_push(PB_LONG_LIVED);
 			item = askers[asker](size = next_size(&random));
+			if (says && asker == 3)
+				pb_lifetime_pop();
 			tally_add(&tally, (int64_t)size);
 			if (asker == 3) {
 				item->next = kept;
@@ -559,6 +567,8 @@ int main(int argc, char **argv)
 	if (argc < 2)
 		fail("return CASE [MIB [IDLE_MS [SAWTOOTH_MS]]]");
 	kind = case_of(argv[1]);
+	says = pb_lifetime_push &&
+	       (kind == SCOPE || ((kind == SITE || kind == CYCLES) && getenv("RETURN_ORACLE")));
 	total_bytes = (size_t)argument_or(argc, argv, 2, 1024) << 20;
 	idle_ms = argument_or(argc, argv, 3, 12500);
 	sawtooth_ms = argument_or(argc, argv, 4, 60000);
