@@ -141,7 +141,10 @@ __attribute__((noinline)) static struct item *item_new(size_t size_bytes)
 
 __attribute__((noinline)) static struct item *item_new_apart(size_t size_bytes)
 {
-	return item_init(malloc(size_bytes), size_bytes);
+	struct item *item = item_init(malloc(size_bytes), size_bytes);
+
+	__asm__ volatile(""); /* not folded into item_new() */
+	return item;
 }
 
 static void item_check(const struct item *item)
