@@ -494,9 +494,14 @@ static inline void *new_sited_slow_from(size_t size, struct sites_caller caller)
 	return likely(p != NULL) ? p : new_failed(size, 0);
 }
 
+static NOINLINE void *new_sited_slower(size_t size, uintptr_t site, const uintptr_t *stack)
+{
+	return new_sited_slow_from(size, (struct sites_caller){ site, stack, 0, false });
+}
+
 static NOINLINE __attribute__((unused)) void *new_sited_slow(size_t size)
 {
-	return new_sited_slow_from(size, SITES_CALLER());
+	return sited_slow_or(size, new_sited_slower);
 }
 
 static void *new_sited(size_t size)

@@ -10,9 +10,14 @@ extern const int32_t __stop_sited_offsets[] __attribute__((weak, visibility("hid
 
 #define JUMP_BYTES 5
 
+static NOINLINE void *slower(size_t size, uintptr_t site, const uintptr_t *stack)
+{
+	return sited_malloc(size, (struct sites_caller){ site, stack, 0, false });
+}
+
 NOINLINE void *sited_slow(size_t size)
 {
-	return sited_malloc(size, SITES_CALLER());
+	return sited_slow_or(size, slower);
 }
 
 #if SITED_SUPPORTED

@@ -41,6 +41,8 @@ static ALWAYS_INLINE struct heap *sited_heap(uintptr_t site)
 
 #define SITED_HEAP() sited_heap((uintptr_t)__builtin_return_address(0))
 
+typedef void *sited_slower_function(size_t size, uintptr_t site, const uintptr_t *stack);
+
 static ALWAYS_INLINE void *sited_nothing(size_t size)
 {
 	(void)size;
@@ -48,8 +50,8 @@ static ALWAYS_INLINE void *sited_nothing(size_t size)
 }
 
 /*
- * What the twins leave by a jump, when they have nothing at hand; and always for a site that
- * is a wrapper, which has no heap: the place is its caller's.
+ * When they have nothing at hand; and for a site that is a wrapper, which has no heap: the
+ * place is its caller's.
  */
 static ALWAYS_INLINE void *sited_malloc(size_t size, struct sites_caller caller)
 {
@@ -72,6 +74,23 @@ static ALWAYS_INLINE void *sited_malloc(size_t size, struct sites_caller caller)
 	caller.site = site;
 	caller.depth = depth;
 	return sites_malloc(size, caller);
+}
+
+/*
+ * What a twin leaves by a jump.  Nearly always the site is a wrapper, and what it is asked for
+ * is at hand in the place of its caller.
+ */
+static ALWAYS_INLINE void *sited_slow_or(size_t size, sited_slower_function *slower)
+{
+	struct sites_caller caller = SITES_CALLER();
+	const struct sites_wrapper *w = sites_wrapper_at(caller.site);
+	void *p;
+
+	if (unlikely(w == NULL))
+		return slower(size, caller.site, caller.stack);
+	p = fast_malloc_from(heap_now[sites_place_of(sites_behind(w, caller.stack))], size,
+			     sited_nothing);
+	return likely(p != NULL) ? p : slower(size, caller.site, caller.stack);
 }
 
 /*

@@ -104,39 +104,21 @@ static struct birth take_out(unsigned hole)
 }
 STATIC_ASSERT((NR_ENTRIES & (NR_ENTRIES - 1)) == 0, "distances wrap around");
 
-struct birth births_end(const void *object, size_t nr_bytes)
+struct birth births_forget(uintptr_t object)
 {
-	unsigned i = find((uintptr_t)object);
+	unsigned i = find(object);
 
-	/* Relaxed: as above. */
-	atomic_fetch_sub_explicit(&live_bytes, nr_bytes, memory_order_relaxed);
 	return table[i].object == 0 ? table[i] : take_out(i);
 }
 
-uintptr_t births_site(const void *object)
+struct birth births_end(const void *object, size_t nr_bytes)
 {
-	return table[find((uintptr_t)object)].site;
+	/* Relaxed: as above. */
+	atomic_fetch_sub_explicit(&live_bytes, nr_bytes, memory_order_relaxed);
+	return births_forget((uintptr_t)object);
 }
 
-struct birth births_forget_oldest(uintptr_t site)
+struct birth births_of(uintptr_t object)
 {
-	unsigned oldest = NR_ENTRIES;
-
-	for (unsigned i = 0; i < NR_ENTRIES; i++) {
-		if (table[i].object != 0 && table[i].site == site &&
-		    (oldest == NR_ENTRIES || table[i].born < table[oldest].born))
-			oldest = i;
-	}
-	return oldest == NR_ENTRIES ? (struct birth){ .object = 0 } : take_out(oldest);
-}
-
-const struct birth *births_next(unsigned *i)
-{
-	while (*i < NR_ENTRIES) {
-		const struct birth *birth = &table[(*i)++];
-
-		if (birth->object != 0)
-			return birth;
-	}
-	return NULL;
+	return table[find(object)];
 }

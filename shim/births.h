@@ -34,11 +34,9 @@ uint64_t births_bytes(void);
 bool births_add(struct birth birth);
 /* The object dies; its record, or one with site 0 when it has none. */
 struct birth births_end(const void *object, size_t nr_bytes);
-/* The object's site, or 0. */
-uintptr_t births_site(const void *object);
-/* The oldest of the site is watched no longer; its record. */
-struct birth births_forget_oldest(uintptr_t site);
-/* All records, one after the other: begins with *i = 0, and ends with NULL. */
-const struct birth *births_next(unsigned *i);
+/* The object is watched no longer, and lives; its record. */
+struct birth births_forget(uintptr_t object);
+/* The object's record, whose site is 0 when it has none. */
+struct birth births_of(uintptr_t object);
 
 #endif

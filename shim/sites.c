@@ -57,6 +57,7 @@ struct site {
 	uint8_t lifetime; /* enum sites_lifetime */
 	uintptr_t first_caller;
 	struct survival survival;
+	uintptr_t watched[WATCHED_MAX]; /* objects, nr_watched of them */
 };
 
 struct place {
@@ -262,12 +263,20 @@ static bool is_watch_due(struct site *s, unsigned cls, size_t nr_bytes)
 
 static void forget_oldest(struct site *s)
 {
-	struct birth oldest = births_forget_oldest(s->site);
+	unsigned oldest = 0;
+	uint64_t born = UINT64_MAX;
 
-	if (oldest.object == 0)
-		return;
-	survival_censor(&s->survival, sites.clock - oldest.born);
-	s->nr_watched--;
+	for (unsigned i = 0; i < s->nr_watched; i++) {
+		struct birth birth = births_of(s->watched[i]);
+
+		if (birth.born < born) {
+			born = birth.born;
+			oldest = i;
+		}
+	}
+	(void)births_forget(s->watched[oldest]);
+	survival_censor(&s->survival, sites.clock - born);
+	s->watched[oldest] = s->watched[--s->nr_watched];
 	sites.nr_watched--;
 }
 
@@ -283,7 +292,7 @@ COLD void *sites_watch(const struct sites_caller *caller, size_t size)
 	if (s != NULL && s->nr_watched == WATCHED_MAX)
 		forget_oldest(s);
 	if (s != NULL && births_add((struct birth){ (uintptr_t)p, s->site, sites.clock })) {
-		s->nr_watched++;
+		s->watched[s->nr_watched++] = (uintptr_t)p;
 		sites.nr_watched++;
 		sites.nr_born++;
 	}
@@ -298,11 +307,14 @@ static struct site *watch_ends(struct birth birth)
 
 	if (birth.object != 0)
 		sites.nr_watched--;
-	/* A site that was forgotten and has come back has none. */
-	if (s == NULL || s->nr_watched == 0)
-		return NULL;
-	s->nr_watched--;
-	return s;
+	/* A site that was forgotten and has come back does not know it. */
+	for (unsigned i = 0; s != NULL && i < s->nr_watched; i++) {
+		if (s->watched[i] == birth.object) {
+			s->watched[i] = s->watched[--s->nr_watched];
+			return s;
+		}
+	}
+	return NULL;
 }
 
 COLD void sites_died(const void *p, size_t nr_bytes)
@@ -331,7 +343,7 @@ unsigned sites_moves(const void *p)
 	uintptr_t site;
 
 	lock_acquire(&sites.lock, LOCK_SITES);
-	site = births_site(p);
+	site = births_of((uintptr_t)p).site;
 	if (site != 0) {
 		place = sites_place_of(site);
 		(void)watch_ends(births_end(p, 0));
@@ -342,20 +354,13 @@ unsigned sites_moves(const void *p)
 
 /* --- lifetimes --------------------------------------------------------------------------- */
 
-/* Ages of what is watched, by site. */
-static uint8_t living[NR_SITES][NR_AGES];
-
-static void count_living(void)
+static struct survival_estimate estimate(const struct site *s, unsigned horizon)
 {
-	const struct birth *birth;
+	uint8_t living[NR_AGES] = { 0 };
 
-	memset(living, 0, sizeof(living));
-	for (unsigned i = 0; (birth = births_next(&i)) != NULL;) {
-		const struct site *s = site_known(birth->site);
-
-		if (s != NULL)
-			living[s - sites.table][survival_age(sites.clock - birth->born)]++;
-	}
+	for (unsigned i = 0; i < s->nr_watched; i++)
+		living[survival_age(sites.clock - births_of(s->watched[i]).born)]++;
+	return survival_estimate(&s->survival, living, horizon);
 }
 
 /*
@@ -385,14 +390,13 @@ static void judge(void)
 	unsigned horizon = survival_age(sites.peak) + 1;
 	uint64_t survives = 0, of = 0;
 
-	count_living();
 	for (unsigned i = 0; i < NR_SITES; i++) {
 		struct site *s = &sites.table[i];
 		uint64_t weight = s->nr_bytes - s->error;
 
 		if (s->site == 0)
 			continue;
-		estimates[i] = survival_estimate(&s->survival, living[i], horizon);
+		estimates[i] = estimate(s, horizon);
 		survives += weight * estimates[i].percent;
 		of += weight;
 	}

@@ -112,24 +112,20 @@ Test(survival, records_against_an_array, .timeout = TIME_BOUND_S)
 			nr += added;
 			continue;
 		}
-		EXPECT(births_site((void *)object) == 1 + k % 7, "the site of %zu", k);
+		EXPECT(births_of(object).site == 1 + k % 7, "the site of %zu", k);
 		if (rng_below(&rng, 3) != 0)
 			continue;
 		EXPECT(births_end((void *)object, 0).born == born[k], "the birth of %zu", k);
 		born[k] = 0;
 		nr--;
-		EXPECT(births_site((void *)object) == 0, "%zu is still there", k);
+		EXPECT(births_of(object).site == 0, "%zu is still there", k);
 	}
-	for (unsigned i = 0; births_next(&i) != NULL;)
-		seen++;
-	EXPECT(seen == nr, "%u of %u", seen, nr);
-	for (uint64_t last = 0; seen > 0; seen--) {
-		struct birth oldest = births_forget_oldest(1);
+	for (size_t k = 0; k < range; k++) {
+		struct birth birth = births_forget(0x10000 + k * 16);
 
-		if (oldest.object == 0)
-			break;
-		EXPECT(oldest.site == 1 && oldest.born > last, "oldest first");
-		last = oldest.born;
+		EXPECT((birth.object != 0) == (born[k] != 0) && birth.born == born[k],
+		       "the record of %zu", k);
+		seen += birth.object != 0;
 	}
-	EXPECT(births_forget_oldest(1).object == 0, "none of site 1 is left");
+	EXPECT(seen == nr, "%u of %u", seen, nr);
 }
