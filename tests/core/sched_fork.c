@@ -4,9 +4,7 @@
  * counter right, and its caches work.
  */
 #include "core/isolate.h"
-#include "core/span.h"
-#include "core/zone.h"
-#include "tests/support/fake_os.h"
+#include "tests/core/on_fake_os.h"
 #include "tests/support/sched.h"
 
 #include <criterion/criterion.h>
@@ -32,8 +30,7 @@ static void start(void)
 		.thp_from_bytes = SIZE_MAX,
 	};
 
-	cr_assert(core_init(&config) == 0);
-	fake_os.reserve_limit = fake_os.reserved_bytes;
+	start_core(&config);
 	fake_os.yield_ns = 1000;
 	base = zone_alloc(NR * BLOCK, 0, MIGRATE_MOVABLE, NULL);
 	cr_assert(base != 0);
@@ -116,8 +113,7 @@ static void fork_at_each_stop(void *(*function)(void *))
 	}
 	cr_assert(sched_state(thread) == SCHED_ENDED && nr_forks > 3);
 	sched_end();
-	core_check();
-	cr_assert(fake_os.violations == 0);
+	finish();
 }
 
 static void *purge(void *arg)

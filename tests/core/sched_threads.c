@@ -5,10 +5,8 @@
  * debug build with all counters compared at every drop of the zone lock.
  */
 #include "core/isolate.h"
-#include "core/span.h"
-#include "core/zone.h"
+#include "tests/core/on_fake_os.h"
 #include "tests/support/dies.h"
-#include "tests/support/fake_os.h"
 #include "tests/support/sched.h"
 
 #include <criterion/criterion.h>
@@ -21,14 +19,6 @@ static struct pcp pcps[3];
 static pfn_t base;
 static uint32_t owner;
 
-static struct core_stats stats(void)
-{
-	struct core_stats now;
-
-	core_stats_read(&now);
-	return now;
-}
-
 /* NR blocks, free and clean, and all there is. */
 static void start(void)
 {
@@ -40,8 +30,7 @@ static void start(void)
 		.thp_from_bytes = SIZE_MAX,
 	};
 
-	cr_assert(core_init(&config) == 0);
-	fake_os.reserve_limit = fake_os.reserved_bytes;
+	start_core(&config);
 	fake_os.yield_ns = 1000;
 	base = zone_alloc(NR * BLOCK, 0, MIGRATE_MOVABLE, NULL);
 	cr_assert(base != 0);
@@ -53,11 +42,10 @@ static void start(void)
 	core_check_every(1);
 }
 
-static void finish(void)
+static void finish_own(void)
 {
 	sched_end();
-	core_check();
-	cr_assert(fake_os.violations == 0);
+	finish();
 }
 
 static struct pageblock *block_at(pfn_t pfn)
@@ -182,7 +170,7 @@ static void assert_isolated_whole(void)
 /* --- thread 000: one truth about a free page, its block ----------------------------------- */
 
 /* Freed while its block is being isolated: nothing but the free bit says that it is free. */
-Test(thread_000, a_page_freed_into_an_isolated_block, .init = start, .fini = finish)
+Test(thread_000, a_page_freed_into_an_isolated_block, .init = start, .fini = finish_own)
 {
 	unsigned freer, isolator;
 
@@ -198,7 +186,7 @@ Test(thread_000, a_page_freed_into_an_isolated_block, .init = start, .fini = fin
 }
 
 /* A page in a cache is not isolated, whoever last had the block's type. */
-Test(thread_000, cached_pages_do_not_count_as_isolated, .init = start, .fini = finish)
+Test(thread_000, cached_pages_do_not_count_as_isolated, .init = start, .fini = finish_own)
 {
 	unsigned freer, isolator;
 
@@ -216,7 +204,7 @@ Test(thread_000, cached_pages_do_not_count_as_isolated, .init = start, .fini = f
 
 /* expand(): what an allocation leaves of a larger run belongs to the block, not to a type
  * it once had. */
-Test(thread_000, what_a_split_leaves, .init = start, .fini = finish)
+Test(thread_000, what_a_split_leaves, .init = start, .fini = finish_own)
 {
 	unsigned allocator, isolator;
 	pfn_t pfn = 0;
@@ -240,7 +228,7 @@ Test(thread_000, what_a_split_leaves, .init = start, .fini = finish)
 /* --- thread 001: free pages are counted once, and where they are ------------------------------ */
 
 /* Patch 1: what a free knew before it had the lock is not what it counts by. */
-Test(thread_001, the_type_is_read_under_the_lock, .init = start, .fini = finish)
+Test(thread_001, the_type_is_read_under_the_lock, .init = start, .fini = finish_own)
 {
 	unsigned freer, isolator;
 
@@ -263,7 +251,7 @@ Test(thread_001, the_type_is_read_under_the_lock, .init = start, .fini = finish)
 }
 
 /* Patch 2: pages cached before the isolation leave the cache for the isolated block. */
-Test(thread_001, cached_pages_are_counted_by_their_block, .init = start, .fini = finish)
+Test(thread_001, cached_pages_are_counted_by_their_block, .init = start, .fini = finish_own)
 {
 	unsigned drainer;
 
@@ -279,7 +267,7 @@ Test(thread_001, cached_pages_are_counted_by_their_block, .init = start, .fini =
 }
 
 /* Patch 4: free pages of isolated and of open blocks do not become one run. */
-Test(thread_001, no_run_of_mixed_blocks, .init = start, .fini = finish)
+Test(thread_001, no_run_of_mixed_blocks, .init = start, .fini = finish_own)
 {
 	unsigned freer;
 	pfn_t mixed;
@@ -382,7 +370,7 @@ static void *hold_it(void *arg)
  * reading and writing loses the other, set by a waiter in between, and nobody wakes it: at
  * each stop of the holder, with one waiter and with two.
  */
-Test(thread_002, r7_clearing_one_flag_does_not_lose_the_other, .init = start, .fini = finish)
+Test(thread_002, r7_clearing_one_flag_does_not_lose_the_other, .init = start, .fini = finish_own)
 {
 	for (unsigned stop = 1; stop < 8; stop++)
 		for (unsigned nr = 1; nr <= 2; nr++) {
@@ -422,7 +410,7 @@ static void *isolate_it(void *arg)
 	return NULL;
 }
 
-Test(thread_002, neighbouring_fields_do_not_undo_each_other, .init = start, .fini = finish)
+Test(thread_002, neighbouring_fields_do_not_undo_each_other, .init = start, .fini = finish_own)
 {
 	struct pageblock *block = block_at(base + BLOCK);
 
@@ -461,7 +449,7 @@ static void assert_seen(void)
 	span_assert_unseen(the_pfn);
 }
 
-Test(thread_002, r7_plain_writes_before_anybody_sees, .init = start, .fini = finish)
+Test(thread_002, r7_plain_writes_before_anybody_sees, .init = start, .fini = finish_own)
 {
 	span_assert_unseen(base - 1);
 	span_assert_unseen(base + NR * BLOCK);
@@ -477,7 +465,7 @@ Test(thread_002, r7_plain_writes_before_anybody_sees, .init = start, .fini = fin
 /* --- thread 003: disabling the caches -------------------------------------------------------- */
 
 /* Fast: stopped before the push and after it, the drain comes second or first. */
-Test(thread_003, stopped_before_the_lock_then_drained, .init = start, .fini = finish)
+Test(thread_003, stopped_before_the_lock_then_drained, .init = start, .fini = finish_own)
 {
 	unsigned freer, isolator;
 
@@ -492,7 +480,7 @@ Test(thread_003, stopped_before_the_lock_then_drained, .init = start, .fini = fi
 }
 
 /* The cache looks empty when the drain comes by, but somebody is about to push. */
-Test(thread_003, a_cache_that_looks_empty, .init = start, .fini = finish)
+Test(thread_003, a_cache_that_looks_empty, .init = start, .fini = finish_own)
 {
 	unsigned freer, isolator;
 
@@ -508,7 +496,7 @@ Test(thread_003, a_cache_that_looks_empty, .init = start, .fini = finish)
 }
 
 /* Hard: whoever has not seen high = 0 holds the cache's lock, which the disabler takes. */
-Test(thread_003, stopped_before_the_push_then_disabled, .init = start, .fini = finish)
+Test(thread_003, stopped_before_the_push_then_disabled, .init = start, .fini = finish_own)
 {
 	unsigned freer, isolator;
 
@@ -523,7 +511,7 @@ Test(thread_003, stopped_before_the_push_then_disabled, .init = start, .fini = f
 	undo();
 }
 
-Test(thread_003, stopped_before_the_lock_then_disabled, .init = start, .fini = finish)
+Test(thread_003, stopped_before_the_lock_then_disabled, .init = start, .fini = finish_own)
 {
 	unsigned freer, isolator;
 
@@ -537,7 +525,7 @@ Test(thread_003, stopped_before_the_lock_then_disabled, .init = start, .fini = f
 }
 
 /* A refill brings runs into a cache that was disabled while it was at it. */
-Test(thread_003, a_refill_across_the_disabling, .init = start, .fini = finish)
+Test(thread_003, a_refill_across_the_disabling, .init = start, .fini = finish_own)
 {
 	unsigned allocator, disabler;
 	pfn_t pfn = 0;
@@ -566,7 +554,7 @@ Test(thread_003, a_refill_across_the_disabling, .init = start, .fini = finish)
 
 /* Several at once: the caches come back with the last one, at whichever stop of the first
  * one's enabling the second comes. */
-Test(thread_003, several_disable_at_once, .init = start, .fini = finish)
+Test(thread_003, several_disable_at_once, .init = start, .fini = finish_own)
 {
 	uint32_t high = pcps[0].high;
 	bool more = true;
@@ -599,7 +587,7 @@ Test(thread_003, several_disable_at_once, .init = start, .fini = finish)
 
 /* A cache that is made while others are being disabled starts disabled, and is enabled with
  * them, at whichever stop of the disabler it is made. */
-Test(thread_003, a_cache_made_meanwhile, .init = start, .fini = finish)
+Test(thread_003, a_cache_made_meanwhile, .init = start, .fini = finish_own)
 {
 	unsigned disabler = sched_spawn(disable_and_enable, NULL);
 	unsigned maker = sched_spawn(init_cache, &pcps[2]);
@@ -611,7 +599,7 @@ Test(thread_003, a_cache_made_meanwhile, .init = start, .fini = finish)
 	cr_assert(sched_run(disabler) && pcps[2].high > 0);
 }
 
-Test(thread_003, a_cache_made_while_enabling, .init = start, .fini = finish)
+Test(thread_003, a_cache_made_while_enabling, .init = start, .fini = finish_own)
 {
 	unsigned disabler = sched_spawn(disable_and_enable, NULL);
 	unsigned maker = sched_spawn(init_cache, &pcps[2]);
@@ -629,7 +617,7 @@ Test(thread_003, a_cache_made_while_enabling, .init = start, .fini = finish)
  * nothing but the reserve to refill from: a page cached before the isolation, drained
  * after it, must not be found by a refill nor change the block's type.
  */
-Test(thread_004, isolate_drain_refill_drain, .init = start, .fini = finish)
+Test(thread_004, isolate_drain_refill_drain, .init = start, .fini = finish_own)
 {
 	uint32_t rest = isolate_owner();
 	unsigned freer, isolator;
@@ -664,7 +652,7 @@ Test(thread_004, isolate_drain_refill_drain, .init = start, .fini = finish)
 }
 
 /* The same with the isolation between two drains: what was cached goes home as it is. */
-Test(thread_004, a_reserve_stays_one, .init = start, .fini = finish)
+Test(thread_004, a_reserve_stays_one, .init = start, .fini = finish_own)
 {
 	uint32_t rest = isolate_owner();
 	unsigned drainer;

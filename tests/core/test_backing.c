@@ -3,9 +3,7 @@
  * what a fork child inherits.
  */
 #include "core/index.h"
-#include "core/span.h"
-#include "core/zone.h"
-#include "tests/support/fake_os.h"
+#include "tests/core/on_fake_os.h"
 
 #include <criterion/criterion.h>
 #include <sys/wait.h>
@@ -25,37 +23,12 @@ static struct core_config config = {
 
 static void start(void)
 {
-	cr_assert(core_init(&config) == 0);
-	fake_os.reserve_limit = fake_os.reserved_bytes;
-}
-
-static void finish(void)
-{
-	core_check();
-	cr_assert(fake_os.violations == 0);
-}
-
-static struct core_stats stats(void)
-{
-	struct core_stats now;
-
-	core_stats_read(&now);
-	return now;
+	start_core(&config);
 }
 
 static pfn_t take(size_t nr_pages)
 {
-	pfn_t pfn = zone_alloc(nr_pages, 0, MIGRATE_MOVABLE, NULL);
-
-	cr_assert(pfn != 0);
-	fake_os_use(pfn, nr_pages);
-	return pfn;
-}
-
-static void give(pfn_t pfn, size_t nr_pages)
-{
-	fake_os_unuse(pfn, nr_pages);
-	zone_free(pfn, nr_pages);
+	return take_pages(nr_pages, MIGRATE_MOVABLE);
 }
 
 /* As the background thread does. */
@@ -152,8 +125,8 @@ static void start_huge(void)
 /* One page stays in use in each of these blocks. */
 static void make_sparse(pfn_t pfn)
 {
-	give(pfn, 256);
-	give(pfn + 257, 255);
+	give_pages(pfn, 256);
+	give_pages(pfn + 257, 255);
 }
 
 static void age(unsigned nr)
@@ -178,7 +151,7 @@ Test(backing, sparse_blocks_lose_their_huge_page, .init = start_huge, .fini = fi
 		  (unsigned long long)zone.thp_edges);
 	/* As a whole they go, and may have one again. */
 	for (size_t i = 8; i < 16; i++)
-		give(pfn + i * 512 + 256, 1);
+		give_pages(pfn + i * 512 + 256, 1);
 	age(3);
 	cr_assert(zone.thp_edges == 0 && fake_os.nr_hugepage_on == nr_on + 8);
 }
@@ -202,7 +175,7 @@ Test(backing, a_kind_begins_with_small_pages, .init = start_from, .fini = finish
 		pcps[kind].kind = (uint8_t)kind;
 	}
 	pcp_disable();
-	give(pfn + 50 * 512, 4 * 512);
+	give_pages(pfn + 50 * 512, 4 * 512);
 	age(3);
 	cr_assert(span_block(pfn + 50 * 512)->thp == THP_HUGE);
 	for (unsigned kind = 1; kind < 3; kind++) {
@@ -218,8 +191,8 @@ Test(backing, a_kind_begins_with_small_pages, .init = start_from, .fini = finish
 		pcp_free(&pcps[kind], of_kind[kind], 4);
 	}
 	cr_assert(zone.nr_kinds == 0);
-	give(pfn, 50 * 512);
-	give(first, 1);
+	give_pages(pfn, 50 * 512);
+	give_pages(first, 1);
 	pcp_enable();
 	age(3);
 }
@@ -327,12 +300,12 @@ Test(backing, a_fork_child_gives_back_at_once_what_it_inherits, .init = start_fo
 	pid_t pid;
 	int status;
 
-	give(pfn, 512);
+	give_pages(pfn, 512);
 	core_fork_prepare();
 	pid = fork();
 	if (pid == 0) {
 		core_fork_child();
-		give(pfn + 512, 2 * 512);
+		give_pages(pfn + 512, 2 * 512);
 		work_tick();
 		if (stats().purged_pages < 2 * 512)
 			_exit(1);
@@ -340,7 +313,7 @@ Test(backing, a_fork_child_gives_back_at_once_what_it_inherits, .init = start_fo
 		for (unsigned i = 0; i < 8; i++) {
 			pfn_t own = take(512);
 
-			give(own, 512);
+			give_pages(own, 512);
 		}
 		if (zone.inherited_blocks != 0)
 			_exit(2);

@@ -2,9 +2,7 @@
  * Contiguous allocation, reserves, offline blocks.
  */
 #include "core/isolate.h"
-#include "core/span.h"
-#include "core/zone.h"
-#include "tests/support/fake_os.h"
+#include "tests/core/on_fake_os.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -16,14 +14,6 @@
 
 static struct pcp pcp;
 static pfn_t base;
-
-static struct core_stats stats(void)
-{
-	struct core_stats now;
-
-	core_stats_read(&now);
-	return now;
-}
 
 /* The layer above: frees the movable pages of the test that are asked for. */
 static uint8_t held[NR * PAGEBLOCK_PAGES];
@@ -69,8 +59,7 @@ static void start_with(size_t nr_blocks, bool committed)
 		.thp_from_bytes = SIZE_MAX,
 	};
 
-	cr_assert(core_init(&config) == 0);
-	fake_os.reserve_limit = fake_os.reserved_bytes;
+	start_core(&config);
 	pcp_init(&pcp);
 	base = span_at(0)->start;
 	if (!committed)
@@ -88,12 +77,6 @@ static void start(void)
 static void start_empty(void)
 {
 	start_with(NR, false);
-}
-
-static void finish(void)
-{
-	core_check();
-	cr_assert(fake_os.violations == 0);
 }
 
 /* Every nr-th page of [from, from + n) blocks stays held, the others are free. */

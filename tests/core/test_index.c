@@ -2,9 +2,7 @@
  * The index: fullest first, emptiest, idle ones in order, and the map of whole blocks.
  */
 #include "core/index.h"
-#include "core/span.h"
-#include "core/zone.h"
-#include "tests/support/fake_os.h"
+#include "tests/core/on_fake_os.h"
 
 #include <criterion/criterion.h>
 
@@ -30,8 +28,7 @@ static void start(void)
 		.thp_from_bytes = SIZE_MAX,
 	};
 
-	cr_assert(core_init(&config) == 0);
-	fake_os.reserve_limit = fake_os.reserved_bytes;
+	start_core(&config);
 	/* All blocks, all MOVABLE, all free and clean. */
 	fake_os_touch(take_all(), NR * PAGEBLOCK_PAGES);
 	zone_free(span_at(0)->start, NR * PAGEBLOCK_PAGES);

@@ -3,9 +3,7 @@
  */
 #include "core/isolate.h"
 
-#include "core/span.h"
-#include "core/zone.h"
-#include "tests/support/fake_os.h"
+#include "tests/core/on_fake_os.h"
 #include "tests/support/random.h"
 
 #include <criterion/criterion.h>
@@ -21,14 +19,6 @@
 static struct pcp pcp, other_pcp;
 static pfn_t base;
 
-static struct core_stats stats(void)
-{
-	struct core_stats now;
-
-	core_stats_read(&now);
-	return now;
-}
-
 /* NR blocks, all committed, free and clean. */
 static void start(void)
 {
@@ -40,34 +30,12 @@ static void start(void)
 		.thp_from_bytes = SIZE_MAX,
 	};
 
-	cr_assert(core_init(&config) == 0);
-	fake_os.reserve_limit = fake_os.reserved_bytes;
+	start_core(&config);
 	base = zone_alloc(NR * BLOCK, 0, MIGRATE_MOVABLE, NULL);
 	cr_assert(base != 0);
 	zone_mark_clean(base, NR * BLOCK);
 	zone_free(base, NR * BLOCK);
 	cr_assert(stats().free_pages == NR * BLOCK && stats().dirty_free_pages == 0);
-}
-
-static void finish(void)
-{
-	core_check();
-	cr_assert(fake_os.violations == 0);
-}
-
-static pfn_t take(size_t nr_pages, enum migratetype mt)
-{
-	pfn_t pfn = zone_alloc(nr_pages, 0, mt, NULL);
-
-	cr_assert(pfn != 0);
-	fake_os_use(pfn, nr_pages);
-	return pfn;
-}
-
-static void give(pfn_t pfn, size_t nr_pages)
-{
-	fake_os_unuse(pfn, nr_pages);
-	zone_free(pfn, nr_pages);
 }
 
 /* Free runs per order as /proc/buddyinfo would show them: maximal aligned runs. */
@@ -187,9 +155,9 @@ static void isolate_in_window(void *addr, size_t bytes)
 Test(isolate, a_block_being_purged_is_busy, .init = start, .fini = finish)
 {
 	uint32_t owner = isolate_owner();
-	pfn_t pfn = take(BLOCK, MIGRATE_MOVABLE);
+	pfn_t pfn = take_pages(BLOCK, MIGRATE_MOVABLE);
 
-	give(pfn, BLOCK);
+	give_pages(pfn, BLOCK);
 	fake_os.during_purge = isolate_in_window;
 	cr_assert(purge_all() == PAGEBLOCK_BYTES && windows == 1);
 	fake_os.during_purge = NULL;
@@ -238,9 +206,9 @@ Test(isolate, r3_random_order_leaves_the_free_counts, .init = start, .fini = fin
 		isolate_in_random_order(seed);
 	free_per_order(orders);
 	cr_assert(orders[PAGEBLOCK_ORDER] == NR);
-	pfn = take(5000, MIGRATE_MOVABLE);
+	pfn = take_pages(5000, MIGRATE_MOVABLE);
 	for (unsigned i = 0; i + 3 <= 5000; i += 7)
-		give(pfn + i, 3);
+		give_pages(pfn + i, 3);
 	for (uint64_t seed = 1; seed <= 20; seed++)
 		isolate_in_random_order(seed);
 }
@@ -252,13 +220,13 @@ Test(isolate, r4_the_test_looks_at_what_is_free, .init = start, .fini = finish)
 	pfn_t pfn, cached;
 
 	pcp_init(&pcp);
-	pfn = take(20, MIGRATE_MOVABLE);
+	pfn = take_pages(20, MIGRATE_MOVABLE);
 	cached = pcp_alloc(&pcp, 0, MIGRATE_MOVABLE, NULL);
 	cr_assert(cached / BLOCK == pfn / BLOCK);
 	pcp_free(&pcp, cached, 0);
 	cr_assert(stats().pcp_pages > 0);
 	cr_assert(isolate_range(pfn, BLOCK, owner) == 0);
-	give(pfn, 20);
+	give_pages(pfn, 20);
 	/* Free for the program, but not on the block. */
 	cr_assert(stats().allocated_pages == 0 && !isolate_test(pfn, BLOCK));
 	cr_assert(isolate_test(pfn, 20));
@@ -315,12 +283,12 @@ Test(isolate, r1_a_cached_page_goes_home, .init = start, .fini = finish)
 Test(isolate, r8_a_run_over_several_blocks, .init = start, .fini = finish)
 {
 	uint32_t owner = isolate_owner();
-	pfn_t pfn = take(4 * BLOCK + 10, MIGRATE_MOVABLE);
+	pfn_t pfn = take_pages(4 * BLOCK + 10, MIGRATE_MOVABLE);
 
 	cr_assert(pfn == base);
 	cr_assert(isolate_range(base + BLOCK, BLOCK, owner) == 0);
 	cr_assert(isolate_range(base + (NR - 1) * BLOCK, BLOCK, owner) == 0);
-	give(pfn + 5, 4 * BLOCK);
+	give_pages(pfn + 5, 4 * BLOCK);
 	cr_assert(stats().isolated_free_pages == 2 * BLOCK);
 	cr_assert(isolate_test(base + BLOCK, 3 * BLOCK) && !isolate_test(base, BLOCK));
 	core_check();
@@ -328,8 +296,8 @@ Test(isolate, r8_a_run_over_several_blocks, .init = start, .fini = finish)
 	cr_assert(isolate_test(base + (NR - 1) * BLOCK, BLOCK));
 	cr_assert(isolate_undo(base + BLOCK, BLOCK, owner) == 0);
 	cr_assert(isolate_undo(base + (NR - 1) * BLOCK, BLOCK, owner) == 0);
-	give(pfn, 5);
-	give(pfn + 4 * BLOCK + 5, 5);
+	give_pages(pfn, 5);
+	give_pages(pfn + 4 * BLOCK + 5, 5);
 	cr_assert(stats().free_pages == NR * BLOCK);
 }
 

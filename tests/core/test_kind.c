@@ -3,9 +3,7 @@
  * block is empty.
  */
 #include "core/index.h"
-#include "core/span.h"
-#include "core/zone.h"
-#include "tests/support/fake_os.h"
+#include "tests/core/on_fake_os.h"
 #include "tests/support/random.h"
 
 #include <criterion/criterion.h>
@@ -26,8 +24,7 @@ static struct core_config config = {
 
 static void start(void)
 {
-	cr_assert(core_init(&config) == 0);
-	fake_os.reserve_limit = fake_os.reserved_bytes;
+	start_core(&config);
 	for (unsigned i = 0; i < 4; i++) {
 		pcp_init(&pcps[i]);
 		pcps[i].kind = (uint8_t)i;
@@ -36,11 +33,10 @@ static void start(void)
 	pcp_disable();
 }
 
-static void finish(void)
+static void finish_own(void)
 {
 	pcp_enable();
-	core_check();
-	cr_assert(fake_os.violations == 0);
+	finish();
 }
 
 static pfn_t take(unsigned kind)
@@ -63,7 +59,7 @@ static unsigned kind_of(pfn_t pfn)
 	return span_block(pfn)->kind;
 }
 
-Test(kind, blocks_are_of_one_kind, .init = start, .fini = finish)
+Test(kind, blocks_are_of_one_kind, .init = start, .fini = finish_own)
 {
 	pfn_t runs[4][SLABS + 1];
 
@@ -80,7 +76,7 @@ Test(kind, blocks_are_of_one_kind, .init = start, .fini = finish)
 }
 
 /* A wrong guess costs a block until it is empty. */
-Test(kind, an_empty_block_has_no_kind, .init = start, .fini = finish)
+Test(kind, an_empty_block_has_no_kind, .init = start, .fini = finish_own)
 {
 	pfn_t a = take(2), b = take(2), c;
 
@@ -97,7 +93,7 @@ Test(kind, an_empty_block_has_no_kind, .init = start, .fini = finish)
 
 /* R10: where all blocks are taken, a kind takes what there is in others', and so does what
  * has no kind; nobody's block changes sides for it. */
-Test(kind, lent_when_there_is_no_room, .init = start, .fini = finish)
+Test(kind, lent_when_there_is_no_room, .init = start, .fini = finish_own)
 {
 	pfn_t runs[NR_BLOCKS * SLABS];
 	unsigned nr = 0, first_of_others = 0;
@@ -121,7 +117,7 @@ Test(kind, lent_when_there_is_no_room, .init = start, .fini = finish)
 	give(2, other);
 }
 
-Test(kind, other_types_are_served_from_kinds_at_last, .init = start, .fini = finish)
+Test(kind, other_types_are_served_from_kinds_at_last, .init = start, .fini = finish_own)
 {
 	pfn_t runs[NR_BLOCKS];
 	pfn_t page;
@@ -142,7 +138,7 @@ Test(kind, other_types_are_served_from_kinds_at_last, .init = start, .fini = fin
 }
 
 /* Random takes and gives of all kinds, with everything compared now and then. */
-Test(kind, random_operations, .init = start, .fini = finish)
+Test(kind, random_operations, .init = start, .fini = finish_own)
 {
 	struct random random;
 	pfn_t runs[200] = {0};

@@ -2,10 +2,8 @@
  * pcplists: order of service, bounds, adapting, draining, and that a type is read when
  * pages leave.
  */
-#include "core/span.h"
-#include "core/zone.h"
+#include "tests/core/on_fake_os.h"
 #include "tests/support/dies.h"
-#include "tests/support/fake_os.h"
 #include "tests/support/random.h"
 
 #include <criterion/criterion.h>
@@ -25,24 +23,9 @@ static struct core_config config = {
 
 static void start(void)
 {
-	cr_assert(core_init(&config) == 0);
-	fake_os.reserve_limit = fake_os.reserved_bytes;
+	start_core(&config);
 	pcp_init(&pcp);
 	pcp_init(&other);
-}
-
-static void finish(void)
-{
-	core_check();
-	cr_assert(fake_os.violations == 0);
-}
-
-static struct core_stats stats(void)
-{
-	struct core_stats now;
-
-	core_stats_read(&now);
-	return now;
 }
 
 static pfn_t take(struct pcp *from, unsigned order, enum migratetype mt)

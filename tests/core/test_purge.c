@@ -1,9 +1,7 @@
 /*
  * Giving back: when, how often, and what may happen meanwhile (R11).
  */
-#include "core/span.h"
-#include "core/zone.h"
-#include "tests/support/fake_os.h"
+#include "tests/core/on_fake_os.h"
 
 #include <criterion/criterion.h>
 #include <string.h>
@@ -23,38 +21,18 @@ static struct core_config config = {
 
 static void start(void)
 {
-	cr_assert(core_init(&config) == 0);
-	fake_os.reserve_limit = fake_os.reserved_bytes;
+	start_core(&config);
 }
 
-static void finish(void)
+static void finish_own(void)
 {
 	fake_os.during_purge = NULL;
-	core_check();
-	cr_assert(fake_os.violations == 0);
-}
-
-static struct core_stats stats(void)
-{
-	struct core_stats now;
-
-	core_stats_read(&now);
-	return now;
+	finish();
 }
 
 static pfn_t take(size_t nr_pages)
 {
-	pfn_t pfn = zone_alloc(nr_pages, 0, MIGRATE_MOVABLE, NULL);
-
-	cr_assert(pfn != 0);
-	fake_os_use(pfn, nr_pages);
-	return pfn;
-}
-
-static void give(pfn_t pfn, size_t nr_pages)
-{
-	fake_os_unuse(pfn, nr_pages);
-	zone_free(pfn, nr_pages);
+	return take_pages(nr_pages, MIGRATE_MOVABLE);
 }
 
 static void start_large(void)
@@ -64,35 +42,35 @@ static void start_large(void)
 }
 
 /* 64 MiB and half of what is allocated may wait; what is more goes at once, oldest first. */
-Test(purge, too_much_does_not_wait, .init = start_large, .fini = finish)
+Test(purge, too_much_does_not_wait, .init = start_large, .fini = finish_own)
 {
 	pfn_t kept = take(8 * 512), first = take(36 * 512), second = take(4 * 512);
 
-	give(first, 36 * 512);
+	give_pages(first, 36 * 512);
 	work_tick();
 	cr_assert(fake_os.nr_purges == 0);
 	fake_os.now_ns += MS;
-	give(second, 4 * 512);
+	give_pages(second, 4 * 512);
 	work_tick();
 	cr_assert(stats().dirty_free_pages == 36 * 512, "%llu",
 		  (unsigned long long)stats().dirty_free_pages);
 	for (pfn_t pfn = second; pfn < second + 4 * 512; pfn += 512)
 		cr_assert(fake_os_touched(pfn));
 	/* More than a batch, and nobody else may come by. */
-	give(kept, 8 * 512);
+	give_pages(kept, 8 * 512);
 	work_tick();
 	cr_assert(stats().dirty_free_pages == 32 * 512, "%llu",
 		  (unsigned long long)stats().dirty_free_pages);
 }
 
 /* When the system refuses, that is believed until a decay has passed. */
-Test(purge, too_much_waits_when_refused, .init = start_large, .fini = finish)
+Test(purge, too_much_waits_when_refused, .init = start_large, .fini = finish_own)
 {
 	pfn_t pfn = take(40 * 512);
 	unsigned nr_purges;
 
 	fake_os.fail_purge = true;
-	give(pfn, 40 * 512);
+	give_pages(pfn, 40 * 512);
 	work_tick();
 	nr_purges = fake_os.nr_purges;
 	cr_assert(nr_purges > 0 && stats().purged_pages == 0);
@@ -106,11 +84,11 @@ Test(purge, too_much_waits_when_refused, .init = start_large, .fini = finish)
 	cr_assert(stats().dirty_free_pages == 0);
 }
 
-Test(purge, r11_after_the_decay_and_once, .init = start, .fini = finish)
+Test(purge, r11_after_the_decay_and_once, .init = start, .fini = finish_own)
 {
 	pfn_t pfn = take(512);
 
-	give(pfn, 512);
+	give_pages(pfn, 512);
 	work_tick();
 	fake_os.now_ns += 99 * MS;
 	work_tick();
@@ -125,14 +103,14 @@ Test(purge, r11_after_the_decay_and_once, .init = start, .fini = finish)
 	cr_assert(fake_os.nr_purges == 1 && purge_all() == 0);
 }
 
-Test(purge, use_starts_the_decay_anew, .init = start, .fini = finish)
+Test(purge, use_starts_the_decay_anew, .init = start, .fini = finish_own)
 {
 	pfn_t pfn = take(512);
 
-	give(pfn, 512);
+	give_pages(pfn, 512);
 	fake_os.now_ns += 90 * MS;
 	pfn = take(1);
-	give(pfn, 1);
+	give_pages(pfn, 1);
 	fake_os.now_ns += 90 * MS;
 	work_tick();
 	cr_assert(fake_os.nr_purges == 0);
@@ -141,29 +119,29 @@ Test(purge, use_starts_the_decay_anew, .init = start, .fini = finish)
 	cr_assert(fake_os.nr_purges == 1);
 }
 
-Test(purge, neighbours_share_a_call, .init = start, .fini = finish)
+Test(purge, neighbours_share_a_call, .init = start, .fini = finish_own)
 {
 	pfn_t pfn = take(8 * 512);
 
 	/* 0 1 2 and 4 5 6 7: two calls. */
-	give(pfn + 4 * 512, 4 * 512);
-	give(pfn + 1 * 512, 512);
-	give(pfn, 512);
-	give(pfn + 2 * 512, 512);
+	give_pages(pfn + 4 * 512, 4 * 512);
+	give_pages(pfn + 1 * 512, 512);
+	give_pages(pfn, 512);
+	give_pages(pfn + 2 * 512, 512);
 	fake_os.now_ns += 1000 * MS;
 	work_tick();
 	cr_assert(fake_os.nr_purges == 2 && stats().purged_pages == 7 * 512);
 	cr_assert(stats().purge_calls == 2);
 }
 
-Test(purge, oldest_first_and_a_few_at_a_time, .init = start, .fini = finish)
+Test(purge, oldest_first_and_a_few_at_a_time, .init = start, .fini = finish_own)
 {
 	pfn_t pfn = take(NR * 512);
 	unsigned ticks = 0;
 
 	for (size_t b = 0; b < NR; b++) {
 		fake_os.now_ns += MS;
-		give(pfn + (NR - 1 - b) * 512, 512);
+		give_pages(pfn + (NR - 1 - b) * 512, 512);
 	}
 	fake_os.now_ns += 100 * MS - NR * MS;
 	/* The first one freed, the highest, is due now; then one each ms. */
@@ -184,26 +162,26 @@ Test(purge, oldest_first_and_a_few_at_a_time, .init = start, .fini = finish)
 	cr_assert(ticks == 4);
 }
 
-Test(purge, tick_without_work_asks_nobody, .init = start, .fini = finish)
+Test(purge, tick_without_work_asks_nobody, .init = start, .fini = finish_own)
 {
 	pfn_t pfn = take(512);
 
 	cr_assert(atomic_load(&work_next_ns) == WORK_NEVER);
-	give(pfn, 512);
+	give_pages(pfn, 512);
 	cr_assert(atomic_load(&work_next_ns) == fake_os.now_ns + 100 * MS);
 	fake_os.now_ns += 100 * MS;
 	work_tick();
 	cr_assert(atomic_load(&work_next_ns) == WORK_NEVER);
 }
 
-Test(purge, all_gives_partly_used_blocks_back_too, .init = start, .fini = finish)
+Test(purge, all_gives_partly_used_blocks_back_too, .init = start, .fini = finish_own)
 {
 	pfn_t pfn = take(2000);
 	bool zeroed = false;
 
-	give(pfn, 512);
-	give(pfn + 592, 16);
-	give(pfn + 700, 3);
+	give_pages(pfn, 512);
+	give_pages(pfn + 592, 16);
+	give_pages(pfn + 700, 3);
 	cr_assert(stats().dirty_free_pages == 531);
 	cr_assert(purge_all() == 531 * PAGE_BYTES);
 	cr_assert(fake_os.nr_purges == 3 && stats().dirty_free_pages == 0);
@@ -212,12 +190,12 @@ Test(purge, all_gives_partly_used_blocks_back_too, .init = start, .fini = finish
 	cr_assert(purge_all() == 0 && fake_os.nr_purges == 3);
 }
 
-Test(purge, a_failure_is_tried_again_after_the_decay, .init = start, .fini = finish)
+Test(purge, a_failure_is_tried_again_after_the_decay, .init = start, .fini = finish_own)
 {
 	pfn_t pfn = take(1024);
 	bool zeroed = true;
 
-	give(pfn, 1024);
+	give_pages(pfn, 1024);
 	fake_os.fail_purge = true;
 	fake_os.now_ns += 100 * MS;
 	for (unsigned i = 0; i < 10; i++)
@@ -255,11 +233,11 @@ static void allocate_in_window(void *addr, size_t bytes)
 	core_check();
 }
 
-Test(purge, r11_nobody_gets_a_block_being_purged, .init = start, .fini = finish)
+Test(purge, r11_nobody_gets_a_block_being_purged, .init = start, .fini = finish_own)
 {
 	pfn_t pfn = take(3 * 512);
 
-	give(pfn + 512, 1024);
+	give_pages(pfn + 512, 1024);
 	fake_os.now_ns += 1000 * MS;
 	fake_os.during_purge = allocate_in_window;
 	work_tick();
@@ -271,16 +249,16 @@ static void free_in_window(void *addr, size_t bytes)
 	(void)addr;
 	(void)bytes;
 	windows++;
-	give(window_pfn, 5);
+	give_pages(window_pfn, 5);
 	core_check();
 }
 
-Test(purge, frees_in_a_block_being_purged, .init = start, .fini = finish)
+Test(purge, frees_in_a_block_being_purged, .init = start, .fini = finish_own)
 {
 	pfn_t pfn = take(512);
 
 	window_pfn = pfn + 40;
-	give(pfn + 30, 10);
+	give_pages(pfn + 30, 10);
 	fake_os.during_purge = free_in_window;
 	cr_assert(purge_all() == 10 * PAGE_BYTES);
 	cr_assert(windows == 1);
@@ -298,11 +276,11 @@ static void isolate_in_window(void *addr, size_t bytes)
 	core_check();
 }
 
-Test(purge, a_block_isolated_meanwhile_comes_back_isolated, .init = start, .fini = finish)
+Test(purge, a_block_isolated_meanwhile_comes_back_isolated, .init = start, .fini = finish_own)
 {
 	pfn_t pfn = take(512);
 
-	give(pfn, 512);
+	give_pages(pfn, 512);
 	fake_os.now_ns += 1000 * MS;
 	fake_os.during_purge = isolate_in_window;
 	work_tick();
@@ -311,14 +289,14 @@ Test(purge, a_block_isolated_meanwhile_comes_back_isolated, .init = start, .fini
 	cr_assert(zone_alloc(1, 0, MIGRATE_MOVABLE, NULL) / 512 != pfn / 512);
 }
 
-Test(purge, undone_isolation_starts_the_decay, .init = start, .fini = finish)
+Test(purge, undone_isolation_starts_the_decay, .init = start, .fini = finish_own)
 {
 	pfn_t pfn = take(512);
 
 	zone_lock();
 	zone_set_isolated_locked(span_block(pfn), true);
 	zone_unlock();
-	give(pfn, 512);
+	give_pages(pfn, 512);
 	fake_os.now_ns += 1000 * MS;
 	work_tick();
 	cr_assert(fake_os.nr_purges == 0);
@@ -342,11 +320,11 @@ static void purge_in_window(void *addr, size_t bytes)
 	work_tick();
 }
 
-Test(purge, r11_two_at_once_do_not_meet, .init = start, .fini = finish)
+Test(purge, r11_two_at_once_do_not_meet, .init = start, .fini = finish_own)
 {
 	pfn_t pfn = take(512);
 
-	give(pfn, 500);
+	give_pages(pfn, 500);
 	fake_os.during_purge = purge_in_window;
 	cr_assert(purge_all() > 0);
 	cr_assert(windows == 1);
@@ -362,11 +340,11 @@ static void fail_in_window(void *addr, size_t bytes)
 	cr_assert(zone_alloc(NR * 512, 0, MIGRATE_MOVABLE, NULL) == 0);
 }
 
-Test(purge, an_allocation_that_needs_the_purged_pages_waits, .init = start, .fini = finish)
+Test(purge, an_allocation_that_needs_the_purged_pages_waits, .init = start, .fini = finish_own)
 {
 	pfn_t pfn = take(NR * 512);
 
-	give(pfn, NR * 512);
+	give_pages(pfn, NR * 512);
 	fake_os.during_purge = fail_in_window;
 	cr_assert(purge_all() == NR * PAGEBLOCK_BYTES);
 	cr_assert(windows > 0);
@@ -375,13 +353,14 @@ Test(purge, an_allocation_that_needs_the_purged_pages_waits, .init = start, .fin
 
 /* --- several parts, lazily ------------------------------------------------------------ */
 
-Test(purge, parts_share_a_call_where_the_kernel_takes_vectors, .init = start, .fini = finish)
+Test(purge, parts_share_a_call_where_the_kernel_takes_vectors, .init = start,
+     .fini = finish_own)
 {
 	pfn_t pfn = take(8 * 512);
 
 	fake_os.takes_vectors = true;
 	for (unsigned i = 0; i < 8; i += 2)
-		give(pfn + i * 512, 512);
+		give_pages(pfn + i * 512, 512);
 	fake_os.now_ns += 100 * MS;
 	work_tick();
 	cr_assert(fake_os.nr_purges == 1 && stats().purge_calls == 1);
@@ -395,12 +374,12 @@ static void start_lazily(void)
 }
 
 /* Given back, but not zero; once; and all_ takes what the system has not taken. */
-Test(purge, lazily_is_not_zero, .init = start_lazily, .fini = finish)
+Test(purge, lazily_is_not_zero, .init = start_lazily, .fini = finish_own)
 {
 	pfn_t pfn = take(NR * 512), one;
 	bool zeroed = true;
 
-	give(pfn, 1024);
+	give_pages(pfn, 1024);
 	fake_os.now_ns += 100 * MS;
 	for (unsigned i = 0; i < 3; i++, fake_os.now_ns += 1000 * MS)
 		work_tick();
@@ -435,13 +414,13 @@ static pfn_t sparse_blocks(unsigned nr)
 	pfn_t pfn = take((size_t)nr * 512);
 
 	for (unsigned i = 0; i < nr; i++) {
-		give(pfn + i * 512, 256);
-		give(pfn + i * 512 + 257, 255);
+		give_pages(pfn + i * 512, 256);
+		give_pages(pfn + i * 512 + 257, 255);
 	}
 	return pfn;
 }
 
-Test(purge, what_is_cold_in_a_block_in_use_goes, .init = start, .fini = finish)
+Test(purge, what_is_cold_in_a_block_in_use_goes, .init = start, .fini = finish_own)
 {
 	pfn_t pfn = sparse_blocks(16);
 
@@ -458,7 +437,7 @@ Test(purge, what_is_cold_in_a_block_in_use_goes, .init = start, .fini = finish)
 	cr_assert(fake_os_touched(pfn + 256) && !fake_os_touched(pfn));
 }
 
-Test(purge, what_changes_in_a_block_in_use_stays, .init = start, .fini = finish)
+Test(purge, what_changes_in_a_block_in_use_stays, .init = start, .fini = finish_own)
 {
 	pfn_t pfn = sparse_blocks(16);
 
@@ -475,13 +454,13 @@ Test(purge, what_changes_in_a_block_in_use_stays, .init = start, .fini = finish)
 	cr_assert(!fake_os_touched(pfn + 511));
 }
 
-Test(purge, a_little_in_a_block_in_use_stays, .init = start_large, .fini = finish)
+Test(purge, a_little_in_a_block_in_use_stays, .init = start_large, .fini = finish_own)
 {
 	pfn_t pfn = take(128 * 512);
 
 	/* 128 times 15 pages: more than what begins a pass, less than what pays. */
 	for (unsigned i = 0; i < 128; i++)
-		give(pfn + i * 512, 15);
+		give_pages(pfn + i * 512, 15);
 	passes(10);
 	cr_assert(stats().purged_pages == 0 && work_next_ns == WORK_NEVER);
 }
@@ -507,7 +486,7 @@ Test(purge, fork_in_the_window)
 
 	if (pid == 0) {
 		start();
-		give(take(1024), 1024);
+		give_pages(take(1024), 1024);
 		fake_os.now_ns += 1000 * MS;
 		fake_os.during_purge = fork_in_window;
 		work_tick();
@@ -526,14 +505,14 @@ static void start_droppable(void)
 
 /* What is of no use without a block's pages goes with them, by one more call, and only of
  * blocks that are wholly given back. */
-Test(purge, metadata_of_free_blocks_goes_too, .init = start_droppable, .fini = finish)
+Test(purge, metadata_of_free_blocks_goes_too, .init = start_droppable, .fini = finish_own)
 {
 	pfn_t gone = take(4 * 512), kept = take(1);
 
 	for (unsigned i = 0; i < 5; i++) {
 		memset(zone_client(pfn_to_addr(gone + i * 512)), 0x5a, 3 * PAGE_BYTES);
 	}
-	give(gone, 4 * 512);
+	give_pages(gone, 4 * 512);
 	fake_os.now_ns += 1000 * MS;
 	work_tick();
 	cr_assert(stats().purged_pages == 4 * 512);
@@ -547,16 +526,16 @@ Test(purge, metadata_of_free_blocks_goes_too, .init = start_droppable, .fini = f
 		cr_assert(client[2 * PAGE_BYTES - 1] == (whole ? 0 : 0x5a));
 		cr_assert(client[2 * PAGE_BYTES] == 0x5a, "the rest stays");
 	}
-	give(kept, 1);
+	give_pages(kept, 1);
 }
 
 /* Refused: nothing is dropped of a block that keeps its pages. */
-Test(purge, metadata_of_blocks_that_stay_is_kept, .init = start_droppable, .fini = finish)
+Test(purge, metadata_of_blocks_that_stay_is_kept, .init = start_droppable, .fini = finish_own)
 {
 	pfn_t pfn = take(512);
 
 	memset(zone_client(pfn_to_addr(pfn)), 0x5a, 3 * PAGE_BYTES);
-	give(pfn, 512);
+	give_pages(pfn, 512);
 	fake_os.now_ns += 1000 * MS;
 	fake_os.fail_purge = true;
 	work_tick();

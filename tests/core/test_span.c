@@ -1,9 +1,7 @@
 /*
  * Spans and their growth, with a failure forced at each step.
  */
-#include "core/span.h"
-#include "core/zone.h"
-#include "tests/support/fake_os.h"
+#include "tests/core/on_fake_os.h"
 
 #include <criterion/criterion.h>
 
@@ -16,20 +14,6 @@ static struct core_config config = {
 	.decay_ns = 1000,
 	.thp_from_bytes = SIZE_MAX,
 };
-
-static struct core_stats stats(void)
-{
-	struct core_stats now;
-
-	core_stats_read(&now);
-	return now;
-}
-
-static void finish(void)
-{
-	core_check();
-	cr_assert(fake_os.violations == 0);
-}
 
 static pfn_t alloc_blocks(size_t nr_blocks)
 {

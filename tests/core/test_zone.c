@@ -2,10 +2,8 @@
  * The zone's interface: runs within blocks and across them, fallback, extending,
  * isolation accounting, and what must stop the program.
  */
-#include "core/span.h"
-#include "core/zone.h"
+#include "tests/core/on_fake_os.h"
 #include "tests/support/dies.h"
-#include "tests/support/fake_os.h"
 #include "tests/support/random.h"
 
 #include <criterion/criterion.h>
@@ -22,14 +20,7 @@ static void start(void)
 		.thp_from_bytes = SIZE_MAX,
 	};
 
-	cr_assert(core_init(&config) == 0);
-	fake_os.reserve_limit = fake_os.reserved_bytes;
-}
-
-static void finish(void)
-{
-	core_check();
-	cr_assert(fake_os.violations == 0);
+	start_core(&config);
 }
 
 static pfn_t alloc(size_t nr_pages, unsigned align_order, enum migratetype mt)
@@ -39,14 +30,6 @@ static pfn_t alloc(size_t nr_pages, unsigned align_order, enum migratetype mt)
 	if (pfn != 0)
 		fake_os_touch(pfn, nr_pages);
 	return pfn;
-}
-
-static struct core_stats stats(void)
-{
-	struct core_stats now;
-
-	core_stats_read(&now);
-	return now;
 }
 
 Test(zone, slabs_are_packed, .init = start, .fini = finish)
