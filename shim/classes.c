@@ -20,7 +20,21 @@ const struct class_info class_info[NR_CLASSES] = {
 #undef CLASS
 };
 
+/* An enumerator without a value is one more than the one before it. */
+enum {
+#define CLASS(b, o) FIRST_STEP_##b, LAST_STEP_##b = CLASS_STEP(b),
+#include "shim/classes.def"
+#undef CLASS
+};
+
+__extension__ const uint8_t class_of_step[CLASS_STEP(MEDIUM_MAX) + 1] = {
+#define CLASS(b, o) [FIRST_STEP_##b... LAST_STEP_##b] = CLASS_##b,
+#include "shim/classes.def"
+#undef CLASS
+};
+
 #define CLASS(b, o)                                                                            \
+	STATIC_ASSERT((b) % ((b) <= SMALL_MAX ? 16 : 256) == 0, "class_of() is exact");        \
 	STATIC_ASSERT((b) % 16 == 0, "objects are aligned to 16 bytes");                       \
 	STATIC_ASSERT((b) > SMALL_MAX || (o) == GRANULE_ORDER, "small slabs are one granule"); \
 	STATIC_ASSERT((b) > SMALL_MAX ||                                                       \

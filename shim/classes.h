@@ -15,13 +15,12 @@
 #define ALIGN_MIN ((size_t)16)
 
 enum {
-#define CLASS(bytes, order) +1
-	NR_CLASSES = 0
+#define CLASS(bytes, order) CLASS_##bytes,
 #include "shim/classes.def"
-	,
-	NR_SMALL_CLASSES = 40
-};
 #undef CLASS
+	NR_CLASSES,
+	NR_SMALL_CLASSES = CLASS_2048 + 1
+};
 
 struct class_info {
 	uint32_t bytes;
@@ -36,15 +35,17 @@ struct class_info {
 
 extern const struct class_info class_info[NR_CLASSES];
 
+/* Sizes that are certainly of one class: steps of 16 bytes to SMALL_MAX, of 256 from there. */
+#define CLASS_STEP(size)                                                                       \
+	((size) <= SMALL_MAX ? ((size) + 15) / 16                                              \
+			     : ((size) + 255) / 256 + SMALL_MAX / 16 - SMALL_MAX / 256)
+
+extern const uint8_t class_of_step[CLASS_STEP(MEDIUM_MAX) + 1];
+
 /* The class for a size of at most MEDIUM_MAX; size 0 is class 0. */
 static inline unsigned class_of(size_t size)
 {
-	if (size <= 128)
-		return size == 0 ? 0 : (unsigned)((size - 1) / 16);
-
-	unsigned k = log2_floor(size - 1);
-
-	return 8 + (k - 7) * 8 + ((unsigned)((size - 1) >> (k - 3)) - 8);
+	return class_of_step[CLASS_STEP(size)];
 }
 
 /*

@@ -19,7 +19,6 @@
 #define NEVER (INT64_MAX / 2)
 
 struct samples samples;
-uint8_t sample_class[SMALL_MAX / 16 + 1];
 
 static unsigned (*unwind)(void **frames, unsigned max);
 /* What keeps a sample from being taken while one is: in the thread, and around a fork. */
@@ -451,8 +450,6 @@ int shim_sample_setup(size_t rate, unsigned (*unwinder)(void **frames, unsigned 
 	} else if (!reserve()) {
 		err = -ENOMEM;
 	} else {
-		for (size_t i = 0; i <= SMALL_MAX / 16; i++)
-			sample_class[i] = (uint8_t)class_of(i * 16);
 		samples.rate = rate;
 		samples.started_ns = os_now_ns();
 		unwind = unwinder;

@@ -56,9 +56,6 @@ struct samples {
 };
 extern struct samples samples;
 
-/* class_of() by (size + 15) / 16, for small sizes; filled in when sampling is set up. */
-extern uint8_t sample_class[SMALL_MAX / 16 + 1];
-
 /* How many bytes it is to the heap's next sample: by its thread, or under its lock. */
 void sample_arm(struct heap *h);
 /* The heap has counted down; whether a sample is to be taken. */

@@ -211,7 +211,7 @@ void *slow_malloc(size_t size)
 	void *p = NULL;
 
 	if (h->counted && size <= SMALL_MAX)
-		p = take_at_hand(h, sample_class[(size + 15) / 16], size);
+		p = take_at_hand(h, class_of(size), size);
 	else if (likely(size - SMALL_MAX - 1 < MEDIUM_MAX - SMALL_MAX))
 		p = take_at_hand(h, class_of(size), size);
 	return likely(p != NULL) ? p : malloc_any(size, PLACE_ANY, NULL);
