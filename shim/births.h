@@ -4,8 +4,8 @@
  * A watched object stands in a heap of its own, whose slabs are cold (SLAB_WATCHED), so that
  * its free is seen, exactly, and nobody else pays for that.  Sizes are rounded up to powers of
  * two there, which keeps it to a slab for each; what is watched at one time is bounded in
- * number (BIRTHS_MAX) and in bytes (sites.c says how many).  A record has the site, and the
- * birth on the allocation clock.
+ * number (BIRTHS_MAX) and in bytes (sites.c says how many).  A record has the site, which knows
+ * the rest (survival.h).
  *
  * An object may outlive its record: then its death is seen, and says nothing.
  */
@@ -19,7 +19,6 @@
 struct birth {
 	uintptr_t object; /* 0: none */
 	uintptr_t site;
-	uint64_t born; /* bytes on the allocation clock */
 };
 
 /* An object of at least so many bytes, SMALL_MAX at most, which is not watched yet; NULL: no

@@ -27,12 +27,13 @@
 #define DEATHS_MIN 16u
 /* A site that grows by less than 1 / this of all growth is not worth a place. */
 #define SHARE_FRACTION 64u
+/* Nor is a site of which the others are less than 1 / this: it leaves room behind that nobody
+ * uses. */
+#define OTHERS_FRACTION 4u
 /* What keeping apart may cost, as a part of what is in use: 2 %. */
 #define APART_FRACTION 50u
 /* What is watched at one time, as a part of what is in use at the peak. */
 #define WATCHED_FRACTION 256u
-/* Watched objects of one site at a time. */
-#define WATCHED_MAX 32u
 /* A site's objects are watched one in so many bytes of its growth, and more and more seldom. */
 #define WATCH_BYTES_MIN ((uint64_t)16 << 10)
 #define WATCH_FRACTION 16u
@@ -53,11 +54,9 @@ struct site {
 	int8_t up; /* -1: not looked for */
 	uint8_t nr_samples;
 	uint8_t nr_others;
-	uint8_t nr_watched;
 	uint8_t lifetime; /* enum sites_lifetime */
 	uintptr_t first_caller;
 	struct survival survival;
-	uintptr_t watched[WATCHED_MAX]; /* objects, nr_watched of them */
 };
 
 struct place {
@@ -261,25 +260,6 @@ static bool is_watch_due(struct site *s, unsigned cls, size_t nr_bytes)
 	return true;
 }
 
-static void forget_oldest(struct site *s)
-{
-	unsigned oldest = 0;
-	uint64_t born = UINT64_MAX;
-
-	for (unsigned i = 0; i < s->nr_watched; i++) {
-		struct birth birth = births_of(s->watched[i]);
-
-		if (birth.born < born) {
-			born = birth.born;
-			oldest = i;
-		}
-	}
-	(void)births_forget(s->watched[oldest]);
-	survival_censor(&s->survival, sites.clock - born);
-	s->watched[oldest] = s->watched[--s->nr_watched];
-	sites.nr_watched--;
-}
-
 COLD void *sites_watch(const struct sites_caller *caller, size_t size)
 {
 	void *p = births_alloc(size);
@@ -289,32 +269,23 @@ COLD void *sites_watch(const struct sites_caller *caller, size_t size)
 		return NULL;
 	lock_acquire(&sites.lock, LOCK_SITES);
 	s = site_known(caller->site);
-	if (s != NULL && s->nr_watched == WATCHED_MAX)
-		forget_oldest(s);
-	if (s != NULL && births_add((struct birth){ (uintptr_t)p, s->site, sites.clock })) {
-		s->watched[s->nr_watched++] = (uintptr_t)p;
-		sites.nr_watched++;
+	if (s != NULL && births_add((struct birth){ (uintptr_t)p, s->site })) {
+		uintptr_t forgotten = survival_birth(&s->survival, (uintptr_t)p, sites.clock);
+
+		if (forgotten != 0)
+			(void)births_forget(forgotten);
+		sites.nr_watched += forgotten == 0;
 		sites.nr_born++;
 	}
 	lock_release(&sites.lock, LOCK_SITES);
 	return p;
 }
 
-/* The record of an object ends; its site, or NULL when nothing is known of it any more. */
+/* The record of an object ends; its site, which may not know it any more, or NULL. */
 static struct site *watch_ends(struct birth birth)
 {
-	struct site *s = birth.object == 0 ? NULL : site_known(birth.site);
-
-	if (birth.object != 0)
-		sites.nr_watched--;
-	/* A site that was forgotten and has come back does not know it. */
-	for (unsigned i = 0; s != NULL && i < s->nr_watched; i++) {
-		if (s->watched[i] == birth.object) {
-			s->watched[i] = s->watched[--s->nr_watched];
-			return s;
-		}
-	}
-	return NULL;
+	sites.nr_watched -= birth.object != 0;
+	return birth.object == 0 ? NULL : site_known(birth.site);
 }
 
 COLD void sites_died(const void *p, size_t nr_bytes)
@@ -325,8 +296,7 @@ COLD void sites_died(const void *p, size_t nr_bytes)
 	lock_acquire(&sites.lock, LOCK_SITES);
 	birth = births_end(p, nr_bytes);
 	s = watch_ends(birth);
-	if (s != NULL) {
-		survival_death(&s->survival, sites.clock - birth.born);
+	if (s != NULL && survival_death(&s->survival, birth.object, sites.clock)) {
 		sites.nr_died++;
 		sites.nr_dead++;
 		if (sites.nr_dead >= DEATHS_MIN && sites.nr_dead >= sites.nr_watched / 4) {
@@ -340,47 +310,46 @@ COLD void sites_died(const void *p, size_t nr_bytes)
 unsigned sites_moves(const void *p)
 {
 	unsigned place = PLACE_ANY;
-	uintptr_t site;
+	struct birth birth;
+	struct site *s;
 
 	lock_acquire(&sites.lock, LOCK_SITES);
-	site = births_of((uintptr_t)p).site;
-	if (site != 0) {
-		place = sites_place_of(site);
-		(void)watch_ends(births_end(p, 0));
-	}
+	birth = births_forget((uintptr_t)p);
+	s = watch_ends(birth);
+	if (s != NULL)
+		(void)survival_drop(&s->survival, birth.object);
+	if (birth.object != 0)
+		place = sites_place_of(birth.site);
 	lock_release(&sites.lock, LOCK_SITES);
 	return place == PLACE_WRAPPED ? PLACE_ANY : place;
 }
 
 /* --- lifetimes --------------------------------------------------------------------------- */
 
-static struct survival_estimate estimate(const struct site *s, unsigned horizon)
-{
-	uint8_t living[NR_AGES] = { 0 };
-
-	for (unsigned i = 0; i < s->nr_watched; i++)
-		living[survival_age(sites.clock - births_of(s->watched[i]).born)]++;
-	return survival_estimate(&s->survival, living, horizon);
-}
-
 /*
  * Short: gone before as much was allocated as was in use at the peak.  Long: still there then,
- * while others are not; as long as hardly anything has died nothing can be said.
+ * while others (there are some) are not.
  */
-static enum sites_lifetime verdict(const struct site *s, struct survival_estimate e)
+static enum sites_lifetime verdict(const struct site *s, struct survival_estimate e,
+				   bool stands_out)
 {
 	if (e.nr_deaths >= EVIDENCE_MIN && e.percent <= SHORT_BELOW)
 		return SITES_SHORT;
-	if (e.nr_old >= EVIDENCE_MIN && e.percent >= LONG_FROM && sites.survival <= CONTRAST_BELOW)
+	if (e.nr_old >= EVIDENCE_MIN && e.percent >= LONG_FROM && stands_out)
 		return SITES_LONG;
 	/* What is long stays so as long as it is not clearly otherwise, and so on. */
 	if (e.nr_deaths < EVIDENCE_MIN && e.nr_old < EVIDENCE_MIN)
 		return (enum sites_lifetime)s->lifetime;
-	if (s->lifetime == SITES_LONG && 2 * e.percent >= LONG_FROM + SHORT_BELOW)
+	if (s->lifetime == SITES_LONG && 2 * e.percent >= LONG_FROM + SHORT_BELOW && stands_out)
 		return SITES_LONG;
 	if (s->lifetime == SITES_SHORT && 2 * e.percent < LONG_FROM + SHORT_BELOW)
 		return SITES_SHORT;
 	return SITES_UNKNOWN;
+}
+
+static uint64_t weight_of(const struct site *s)
+{
+	return s->nr_bytes - s->error;
 }
 
 static void judge(void)
@@ -392,22 +361,25 @@ static void judge(void)
 
 	for (unsigned i = 0; i < NR_SITES; i++) {
 		struct site *s = &sites.table[i];
-		uint64_t weight = s->nr_bytes - s->error;
 
 		if (s->site == 0)
 			continue;
-		estimates[i] = estimate(s, horizon);
-		survives += weight * estimates[i].percent;
-		of += weight;
+		estimates[i] = survival_estimate(&s->survival, sites.clock, horizon);
+		survives += weight_of(s) * estimates[i].percent;
+		of += weight_of(s);
 	}
 	sites.survival = of == 0 ? 100 : (uint32_t)(survives / of);
 	for (unsigned i = 0; i < NR_SITES; i++) {
 		struct site *s = &sites.table[i];
+		uint64_t others = of - weight_of(s);
+		uint64_t theirs = survives - weight_of(s) * estimates[i].percent;
 
 		if (s->site == 0)
 			continue;
 		s->survival.percent = (uint8_t)estimates[i].percent;
-		s->lifetime = (uint8_t)verdict(s, estimates[i]);
+		s->lifetime = (uint8_t)verdict(s, estimates[i],
+					       others >= of / OTHERS_FRACTION &&
+						       theirs <= others * CONTRAST_BELOW);
 	}
 	sites.nr_dead = 0;
 	sites.next_judge = sites.clock + (sites.peak / JUDGE_FRACTION > JUDGE_BYTES_MIN
@@ -647,7 +619,6 @@ static void halve(void)
 
 		s->nr_bytes /= 2;
 		s->error /= 2;
-		survival_halve(&s->survival);
 	}
 	sites.window /= 2;
 }

@@ -1,6 +1,11 @@
 /* How many of a site's objects reach an age; see survival.h. */
 #include "shim/survival.h"
 
+#include <stddef.h>
+
+/* The age of a record that says nothing. */
+#define NEVER UINT64_MAX
+
 unsigned survival_age(uint64_t nr_bytes)
 {
 	unsigned step, k;
@@ -14,57 +19,74 @@ unsigned survival_age(uint64_t nr_bytes)
 	return step < NR_AGES ? step : NR_AGES - 1;
 }
 
-static void count(uint16_t *n)
+uintptr_t survival_birth(struct survival *s, uintptr_t object, uint64_t now)
 {
-	*n = (uint16_t)(*n > UINT16_MAX - SURVIVAL_ONE ? UINT16_MAX : *n + SURVIVAL_ONE);
-}
+	struct life *life = &s->lives[s->next], was = *life;
 
-void survival_death(struct survival *s, uint64_t age_bytes)
-{
-	count(&s->deaths[survival_age(age_bytes)]);
-}
-
-void survival_censor(struct survival *s, uint64_t age_bytes)
-{
-	count(&s->censored[survival_age(age_bytes)]);
-}
-
-void survival_halve(struct survival *s)
-{
-	for (unsigned i = 0; i < NR_AGES; i++) {
-		s->deaths[i] /= 2;
-		s->censored[i] /= 2;
+	*life = (struct life){ object, now };
+	s->next = (uint8_t)((s->next + 1) % LIVES_MAX);
+	s->nr_living++;
+	if (s->nr < LIVES_MAX) {
+		s->nr++;
+		return 0;
 	}
+	if (was.object != 0)
+		s->nr_living--;
+	else if (was.at != NEVER)
+		s->nr_dead--;
+	return was.object;
 }
 
-static uint32_t all_at(const struct survival *s, const uint8_t living[NR_AGES], unsigned age)
+static bool end(struct survival *s, uintptr_t object, uint64_t now, bool dies)
 {
-	return (uint32_t)s->deaths[age] + s->censored[age] + living[age] * SURVIVAL_ONE;
+	for (unsigned i = 0; i < s->nr; i++) {
+		struct life *life = &s->lives[i];
+
+		if (life->object != object)
+			continue;
+		*life = (struct life){ 0, dies ? now - life->at : NEVER };
+		s->nr_living--;
+		s->nr_dead += dies;
+		return true;
+	}
+	return false;
 }
 
-struct survival_estimate survival_estimate(const struct survival *s,
-					   const uint8_t living[NR_AGES], unsigned horizon)
+bool survival_death(struct survival *s, uintptr_t object, uint64_t now)
+{
+	return end(s, object, now, true);
+}
+
+bool survival_drop(struct survival *s, uintptr_t object)
+{
+	return end(s, object, 0, false);
+}
+
+struct survival_estimate survival_estimate(const struct survival *s, uint64_t now,
+					   unsigned horizon)
 {
 	struct survival_estimate e = { .percent = 100 };
-	uint32_t at_risk = 0;
+	uint8_t deaths[NR_AGES] = { 0 }, living[NR_AGES] = { 0 };
 	uint64_t left = (uint64_t)100 << 20;
+	uint32_t at_risk = s->nr_living + (uint32_t)s->nr_dead;
 
-	for (unsigned i = 0; i < NR_AGES; i++) {
-		uint32_t here = all_at(s, living, i);
+	for (unsigned i = 0; i < s->nr; i++) {
+		const struct life *life = &s->lives[i];
 
-		at_risk += here;
-		e.nr_old += i >= horizon ? here : 0;
+		if (life->object != 0)
+			living[survival_age(now - life->at)]++;
+		else if (life->at != NEVER)
+			deaths[survival_age(life->at)]++;
 	}
 	for (unsigned i = 0; i < horizon && at_risk > 0; i++) {
-		/* What was last seen within the step is not known to have lived through it. */
-		at_risk -= all_at(s, living, i) - s->deaths[i];
+		/* What lives and is of this age is not known to live through it. */
+		at_risk -= living[i];
 		if (at_risk > 0)
-			left = left * (at_risk - s->deaths[i]) / at_risk;
-		e.nr_deaths += s->deaths[i];
-		at_risk -= s->deaths[i];
+			left = left * (at_risk - deaths[i]) / at_risk;
+		at_risk -= deaths[i];
+		e.nr_deaths += deaths[i];
 	}
 	e.percent = (uint32_t)(left >> 20);
-	e.nr_deaths /= SURVIVAL_ONE;
-	e.nr_old /= SURVIVAL_ONE;
+	e.nr_old = at_risk;
 	return e;
 }

@@ -1,17 +1,19 @@
 /*
  * Survival: how many of a site's objects reach an age, from those that were watched.
  *
- * Ages are in bytes on the allocation clock, in steps of which four make a doubling.  Deaths
- * and the ages at which objects ceased to be watched (censored) are counted by these steps, and
- * halved now and then, so that what was long ago counts less.  The estimate is the product
- * limit (Kaplan and Meier 1958): of those that reach a step, the part that does not die in it.
- * What still lives is at risk up to its age, so young objects say nothing about old age.
+ * Of the objects that were born last it is known whether they live, or at what age they died.
+ * A new one takes the record of the one born longest ago, dead or alive: so what was long ago
+ * is forgotten, and nothing is for how it ended.  Ages are in bytes on the allocation clock, in
+ * steps of which four make a doubling.  The estimate is the product limit (Kaplan and Meier
+ * 1958): of those that reach a step, the part that does not die in it.  What lives is at risk up
+ * to its age, so young objects say nothing about old age.
  */
 #ifndef PB_SHIM_SURVIVAL_H
 #define PB_SHIM_SURVIVAL_H
 
 #include "core/util.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define NR_AGES 72u
@@ -20,18 +22,25 @@
 #define AGES_A_DOUBLING 4u
 
 /* Survival to the horizon, in percent, that makes a site short or long lived; and of all
- * together, that lets long ones stand out. */
+ * others together, that lets long ones stand out. */
 #define SHORT_BELOW 25u
 #define LONG_FROM 50u
 #define CONTRAST_BELOW 75u
 /* Objects without which nothing is said. */
 #define EVIDENCE_MIN 4u
 
-/* Counts are in parts of an object, so that a few objects are halved and not dropped. */
-#define SURVIVAL_ONE 32u
+#define LIVES_MAX 64u
+
+/* An object that was watched. */
+struct life {
+	uintptr_t object; /* 0: it has died */
+	uint64_t at;      /* birth on the clock; age of one that has died */
+};
 
 struct survival {
-	uint16_t deaths[NR_AGES], censored[NR_AGES];
+	struct life lives[LIVES_MAX]; /* a ring */
+	uint8_t nr, next;
+	uint8_t nr_living, nr_dead;
 	uint8_t percent; /* as estimated last */
 };
 
@@ -43,12 +52,13 @@ struct survival_estimate {
 
 /* The step of an age. */
 unsigned survival_age(uint64_t nr_bytes);
-void survival_death(struct survival *s, uint64_t age_bytes);
-/* The object lives, but is watched no longer. */
-void survival_censor(struct survival *s, uint64_t age_bytes);
-void survival_halve(struct survival *s);
-/* living: objects that are watched now, by the steps of their ages. */
-struct survival_estimate survival_estimate(const struct survival *s,
-					   const uint8_t living[NR_AGES], unsigned horizon);
+/* An object is born; the living one that is watched no longer, or 0. */
+uintptr_t survival_birth(struct survival *s, uintptr_t object, uint64_t now);
+/* False: the object is not known here. */
+bool survival_death(struct survival *s, uintptr_t object, uint64_t now);
+/* The object is as if it had never been. */
+bool survival_drop(struct survival *s, uintptr_t object);
+struct survival_estimate survival_estimate(const struct survival *s, uint64_t now,
+					   unsigned horizon);
 
 #endif

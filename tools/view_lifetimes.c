@@ -69,8 +69,7 @@ static bool find_layout(const struct reader *r, struct sites_layout *at)
 #undef TYPE
 #undef FIELD
 #undef CONSTANT
-	return at->nr_places <= PLACES_MAX && at->nr_sites <= SITES_MAX &&
-	       at->survival_one > 0;
+	return at->nr_places <= PLACES_MAX && at->nr_sites <= SITES_MAX;
 }
 
 static int by_bytes(const void *a, const void *b)
@@ -102,20 +101,6 @@ static void take_places(struct lifetimes *l, const char *copy)
 	}
 }
 
-static uint64_t count_deaths(const struct lifetimes *l, const char *site)
-{
-	const char *deaths = site + l->at.site_survival.offset + l->at.survival_deaths.offset;
-	uint64_t nr = 0;
-
-	for (size_t i = 0; i < l->at.survival_deaths.size; i += sizeof(uint16_t)) {
-		uint16_t n;
-
-		memcpy(&n, deaths + i, sizeof(n));
-		nr += n;
-	}
-	return nr / l->at.survival_one;
-}
-
 static void take_site(struct lifetimes *l, const char *s)
 {
 	uint64_t place = get(s, l->at.site_place);
@@ -129,8 +114,8 @@ static void take_site(struct lifetimes *l, const char *s)
 		.error = get(s, l->at.site_error),
 		.lifetime = get(s, l->at.site_lifetime),
 		.survival = get(s + l->at.site_survival.offset, l->at.survival_percent),
-		.nr_deaths = count_deaths(l, s),
-		.nr_watched = get(s, l->at.site_nr_watched),
+		.nr_deaths = get(s + l->at.site_survival.offset, l->at.survival_nr_dead),
+		.nr_watched = get(s + l->at.site_survival.offset, l->at.survival_nr_living),
 		.place = (unsigned)place,
 		.nr_classes = count_bits(s + l->at.site_classes.offset, l->at.site_classes.size),
 		.is_wrapper = get(s, l->at.site_is_wrapper) != 0,

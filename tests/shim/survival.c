@@ -5,7 +5,17 @@
 #include "tests/shim/support.h"
 
 #define MIB ((uint64_t)1 << 20)
-static const uint8_t nobody[NR_AGES];
+#define NOW (1024 * MIB)
+
+/* One more that has died at an age, or lives and is so old. */
+static void add(struct survival *s, uint64_t age, bool dies)
+{
+	static uintptr_t object;
+
+	object += 16;
+	(void)survival_birth(s, object, dies ? 0 : NOW - age);
+	EXPECT(!dies || survival_death(s, object, age), "not known");
+}
 
 Test(survival, ages_are_in_order, .timeout = TIME_BOUND_S)
 {
@@ -26,49 +36,82 @@ Test(survival, all_die_or_none, .timeout = TIME_BOUND_S)
 {
 	struct survival dead = { .percent = 0 }, none = { .percent = 0 };
 	struct survival_estimate e;
-	uint8_t living[NR_AGES] = { 0 };
+	unsigned horizon = survival_age(128 * MIB);
 
 	for (unsigned i = 0; i < 20; i++)
-		survival_death(&dead, i * 5 * MIB);
-	e = survival_estimate(&dead, nobody, survival_age(128 * MIB));
+		add(&dead, i * 5 * MIB, true);
+	e = survival_estimate(&dead, NOW, horizon);
 	EXPECT(e.percent == 0 && e.nr_deaths == 20, "%u %%, %u deaths", e.percent, e.nr_deaths);
 	/* Young ones that live change nothing about that. */
-	living[survival_age(MIB)] = 30;
-	e = survival_estimate(&dead, living, survival_age(128 * MIB));
+	for (unsigned i = 20; i < LIVES_MAX; i++)
+		add(&dead, MIB, false);
+	e = survival_estimate(&dead, NOW, horizon);
 	EXPECT(e.percent == 0, "%u %%", e.percent);
 	for (unsigned i = 0; i < 20; i++)
-		living[survival_age(i * 12 * MIB)]++;
-	e = survival_estimate(&none, living, survival_age(128 * MIB));
-	EXPECT(e.percent == 100 && e.nr_deaths == 0 && e.nr_old >= 9, "%u %%, %u old", e.percent,
-	       e.nr_old);
+		add(&none, i * 12 * MIB, false);
+	e = survival_estimate(&none, NOW, horizon);
+	EXPECT(e.percent == 100 && e.nr_deaths == 0 && e.nr_old == 9, "%u %%, %u old",
+	       e.percent, e.nr_old);
 	/* What dies later than the horizon has reached it. */
-	survival_death(&none, 300 * MIB);
-	e = survival_estimate(&none, nobody, survival_age(128 * MIB));
-	EXPECT(e.percent == 100 && e.nr_old == 1, "%u %%", e.percent);
+	add(&none, 300 * MIB, true);
+	e = survival_estimate(&none, NOW, horizon);
+	EXPECT(e.percent == 100 && e.nr_old == 10, "%u %%, %u old", e.percent, e.nr_old);
 }
 
-/* Half die young, of the others some are not watched to the end: still a half. */
-Test(survival, what_is_censored_does_not_count_as_dead, .timeout = TIME_BOUND_S)
+/* Half die young, of the others some are not old yet: still a half. */
+Test(survival, what_is_young_does_not_count_as_dead, .timeout = TIME_BOUND_S)
 {
 	struct survival s = { .percent = 0 };
 	struct survival_estimate e;
 
-	for (unsigned i = 0; i < 50; i++) {
-		survival_death(&s, MIB);
-		if (i % 2 == 0)
-			survival_censor(&s, 20 * MIB);
-		else
-			survival_censor(&s, 200 * MIB);
+	for (unsigned i = 0; i < LIVES_MAX; i++)
+		add(&s, i % 2 == 0 ? MIB : (i % 4 == 1 ? 20 : 200) * MIB, i % 2 == 0);
+	e = survival_estimate(&s, NOW, survival_age(128 * MIB));
+	EXPECT(e.percent == 50 && e.nr_old == LIVES_MAX / 4, "%u %%, %u old", e.percent,
+	       e.nr_old);
+}
+
+/* A new record takes that of the one born longest ago, however that ended. */
+Test(survival, what_was_long_ago_is_forgotten, .timeout = TIME_BOUND_S)
+{
+	struct survival s = { .percent = 0 };
+	unsigned horizon = survival_age(128 * MIB), forgotten = 0;
+
+	for (uintptr_t i = 1; i <= LIVES_MAX; i++) {
+		EXPECT(survival_birth(&s, i, i) == 0, "%zu is forgotten", (size_t)i);
+		EXPECT(i % 4 == 0 || survival_death(&s, i, i + 1), "%zu", (size_t)i);
 	}
-	e = survival_estimate(&s, nobody, survival_age(128 * MIB));
-	EXPECT(e.percent == 50, "%u %%", e.percent);
-	survival_halve(&s);
-	e = survival_estimate(&s, nobody, survival_age(128 * MIB));
-	EXPECT(e.percent >= 48 && e.percent <= 52, "%u %% after halving", e.percent);
-	for (unsigned i = 0; i < 8; i++)
-		survival_halve(&s);
-	e = survival_estimate(&s, nobody, survival_age(128 * MIB));
-	EXPECT(e.nr_deaths == 0 && e.nr_old == 0, "%u deaths are remembered", e.nr_deaths);
+	EXPECT(s.nr_living == LIVES_MAX / 4 && s.nr_dead == LIVES_MAX - s.nr_living, "%u, %u",
+	       s.nr_living, s.nr_dead);
+	EXPECT(!survival_death(&s, 1, 5), "a second death");
+	for (uintptr_t i = 1; i <= LIVES_MAX; i++) {
+		uintptr_t was = survival_birth(&s, 1000 + i, NOW);
+
+		EXPECT(was == (i % 4 == 0 ? i : 0), "%zu for %zu", (size_t)was, (size_t)i);
+		forgotten += was != 0;
+	}
+	EXPECT(forgotten == LIVES_MAX / 4 && s.nr_living == LIVES_MAX && s.nr_dead == 0,
+	       "%u, %u, %u", forgotten, s.nr_living, s.nr_dead);
+	EXPECT(survival_drop(&s, 1001) && !survival_drop(&s, 1001), "dropped once");
+	EXPECT(s.nr_living == LIVES_MAX - 1 && s.nr_dead == 0, "%u, %u", s.nr_living,
+	       s.nr_dead);
+	EXPECT(survival_birth(&s, 7, NOW) == 0, "what was dropped is not watched");
+	EXPECT(survival_estimate(&s, 2 * NOW, horizon).nr_old == LIVES_MAX, "all are old");
+}
+
+/* One in ten stays for good, through many peaks: what stays does not add up. */
+Test(survival, few_survivors_stay_few, .timeout = TIME_BOUND_S)
+{
+	struct survival s = { .percent = 0 };
+	struct survival_estimate e;
+
+	for (uintptr_t i = 1; i <= 1000; i++) {
+		(void)survival_birth(&s, i, i * 10 * MIB);
+		if (i > 10 && (i - 10) % 10 != 0)
+			(void)survival_death(&s, i - 10, i * 10 * MIB);
+	}
+	e = survival_estimate(&s, 10000 * MIB, survival_age(150 * MIB));
+	EXPECT(e.percent <= 15 && e.nr_deaths >= 16, "%u %%, %u deaths", e.percent, e.nr_deaths);
 }
 
 /* At the top of a peak: what lives has been there since the trough at most, and what little is
@@ -77,13 +120,12 @@ Test(survival, a_peak_is_not_old, .timeout = TIME_BOUND_S)
 {
 	struct survival s = { .percent = 0 };
 	struct survival_estimate e;
-	uint8_t living[NR_AGES] = { 0 };
 
 	for (unsigned i = 1; i <= 5; i++)
-		survival_death(&s, i * 50 * MIB);
+		add(&s, i * 50 * MIB, true);
 	for (unsigned i = 1; i <= 25; i++)
-		living[survival_age(i * 10 * MIB)]++;
-	e = survival_estimate(&s, living, survival_age(280 * MIB) + 1);
+		add(&s, i * 10 * MIB, false);
+	e = survival_estimate(&s, NOW, survival_age(280 * MIB) + 1);
 	EXPECT(e.percent == 0 && e.nr_deaths == 5 && e.nr_old == 0, "%u %%, %u deaths, %u old",
 	       e.percent, e.nr_deaths, e.nr_old);
 }
@@ -93,10 +135,10 @@ Test(survival, a_peak_is_not_old, .timeout = TIME_BOUND_S)
 /* In step with an array, at random, full now and then. */
 Test(survival, records_against_an_array, .timeout = TIME_BOUND_S)
 {
-	static uint64_t born[3 * BIRTHS_MAX / 2];
+	static uint64_t site_of[3 * BIRTHS_MAX / 2];
 	struct rng rng = {seed_begin("survival/records_against_an_array", nr_ops_of(200000))};
 	uint64_t nr_ops = nr_ops_of(200000);
-	size_t range = sizeof(born) / sizeof(born[0]);
+	size_t range = sizeof(site_of) / sizeof(site_of[0]);
 	unsigned nr = 0, seen = 0;
 
 	shim_free(shim_malloc(1));
@@ -104,26 +146,26 @@ Test(survival, records_against_an_array, .timeout = TIME_BOUND_S)
 		size_t k = rng_below(&rng, range);
 		uintptr_t object = 0x10000 + k * 16;
 
-		if (born[k] == 0) {
-			bool added = births_add((struct birth){ object, 1 + k % 7, op });
+		if (site_of[k] == 0) {
+			bool added = births_add((struct birth){ object, op });
 
 			EXPECT(added == (nr < BIRTHS_MAX), "%u records", nr);
-			born[k] = added ? op : 0;
+			site_of[k] = added ? op : 0;
 			nr += added;
 			continue;
 		}
-		EXPECT(births_of(object).site == 1 + k % 7, "the site of %zu", k);
+		EXPECT(births_of(object).site == site_of[k], "the site of %zu", k);
 		if (rng_below(&rng, 3) != 0)
 			continue;
-		EXPECT(births_end((void *)object, 0).born == born[k], "the birth of %zu", k);
-		born[k] = 0;
+		EXPECT(births_end((void *)object, 0).site == site_of[k], "the record of %zu", k);
+		site_of[k] = 0;
 		nr--;
 		EXPECT(births_of(object).site == 0, "%zu is still there", k);
 	}
 	for (size_t k = 0; k < range; k++) {
 		struct birth birth = births_forget(0x10000 + k * 16);
 
-		EXPECT((birth.object != 0) == (born[k] != 0) && birth.born == born[k],
+		EXPECT((birth.object != 0) == (site_of[k] != 0) && birth.site == site_of[k],
 		       "the record of %zu", k);
 		seen += birth.object != 0;
 	}
