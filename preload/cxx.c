@@ -232,11 +232,13 @@ static COLD void *nothrow_replaced(struct request r)
 	return cxx_catch_all(call_replaced, &r);
 }
 
-static void *new_aligned_or_null(size_t size, size_t align)
+static ALWAYS_INLINE void *new_aligned_or_null(size_t size, size_t align)
 {
-	struct request r = { .size = size, .align = align };
-
-	return is_power_of_two(align) ? attempt(&r) : NULL;
+	if (unlikely(!is_power_of_two(align)))
+		return NULL;
+	if (likely(fast_aligns(align, size)))
+		return fast_malloc(class_aligned_size(align, size));
+	return attempt(&(struct request){ .size = size, .align = align });
 }
 
 /* --- the operators ------------------------------------------------------------------ */

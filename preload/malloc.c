@@ -88,11 +88,18 @@ EXPORT void *reallocarray(void *p, size_t nr, size_t size)
 ALIAS(__libc_reallocarray, reallocarray)
 
 /* align: a power of two. */
-static void *aligned(size_t align, size_t size)
+static NOINLINE void *aligned_run(size_t align, size_t size)
 {
 	if (unlikely(align > PTRDIFF_MAX || size > PTRDIFF_MAX - align))
 		return no_memory();
 	return shim_aligned_alloc(align, size);
+}
+
+static ALWAYS_INLINE void *aligned(size_t align, size_t size)
+{
+	if (likely(fast_aligns(align, size)))
+		return fast_malloc(class_aligned_size(align, size));
+	return aligned_run(align, size);
 }
 
 EXPORT int posix_memalign(void **result, size_t align, size_t size)
@@ -111,7 +118,7 @@ ALIAS(__posix_memalign, posix_memalign)
 ALIAS(tc_posix_memalign, posix_memalign)
 
 /* As in glibc, an alignment that is no power of two is rounded up to one. */
-EXPORT void *memalign(size_t align, size_t size)
+static NOINLINE void *aligned_to_any(size_t align, size_t size)
 {
 	if (unlikely(align > SIZE_MAX / 2 + 1)) {
 		errno = EINVAL;
@@ -119,13 +126,23 @@ EXPORT void *memalign(size_t align, size_t size)
 	}
 	return aligned(align <= 1 ? 1 : (size_t)1 << log2_ceil(align), size);
 }
+
+static ALWAYS_INLINE void *aligned_as_glibc(size_t align, size_t size)
+{
+	return likely(is_power_of_two(align)) ? aligned(align, size) : aligned_to_any(align, size);
+}
+
+EXPORT void *memalign(size_t align, size_t size)
+{
+	return aligned_as_glibc(align, size);
+}
 ALIAS(__libc_memalign, memalign)
 ALIAS(tc_memalign, memalign)
 
 /* In glibc 2.36 the same function: neither size nor alignment is checked as C11 says. */
 EXPORT void *aligned_alloc(size_t align, size_t size)
 {
-	return memalign(align, size);
+	return aligned_as_glibc(align, size);
 }
 
 static size_t page_bytes(void)

@@ -49,6 +49,17 @@ static inline unsigned class_of(size_t size)
 }
 
 /*
+ * A size whose class has only objects aligned to align, a power of two of at most a page, and
+ * at least size bytes.  Classes are multiples of the step between them, a power of two: if
+ * align is no more than the step, any class will do, and if it is more, a multiple of align
+ * is a class itself.
+ */
+static inline size_t class_aligned_size(size_t align, size_t size)
+{
+	return round_up(size + (size == 0), align);
+}
+
+/*
  * Whether an offset into a slab of a small class is where an object starts.  With
  * magic = ceil(2^32 / bytes) and excess = magic * bytes - 2^32, the low 32 bits of
  * offset * magic are q * excess for offset = q * bytes and at least magic - excess

@@ -16,10 +16,17 @@ STATIC_ASSERT(offsetof(struct bin, head) == 0 && offsetof(struct gate, owner) ==
 	      "the word's place");
 STATIC_ASSERT(EMPTY_BIN <= UINT8_MAX, "bin_of_size reaches it");
 
-static void point_size(struct heap *h, size_t size, unsigned to)
+/* The thread itself is on none of its fast paths: plain stores, many at a time. */
+static void empty_all_bins(struct heap *h)
 {
+	if (heap_is_mine(h)) {
+		memset((uint8_t *)(uintptr_t)h->bin_of_size, EMPTY_BIN, sizeof(h->bin_of_size));
+		return;
+	}
 	/* Relaxed: both the bin and the empty one are there at any time. */
-	atomic_store_explicit(&h->bin_of_size[size], (uint8_t)to, memory_order_relaxed);
+	for (size_t size = 0; size <= SMALL_MAX; size++)
+		atomic_store_explicit(&h->bin_of_size[size], (uint8_t)EMPTY_BIN,
+				      memory_order_relaxed);
 }
 
 /* Plain stores, a class at a time: nobody but the caller is on this heap's fast paths. */
@@ -55,8 +62,8 @@ void divert_heap(struct heap *h, unsigned requests)
 
 		atomic_store_explicit(&h->requests, (uint8_t)(was | requests),
 				      memory_order_relaxed);
-		for (size_t size = 0; was == 0 && size <= SMALL_MAX; size++)
-			point_size(h, size, EMPTY_BIN);
+		if (was == 0)
+			empty_all_bins(h);
 		divert_set_owner(h, 0);
 	}
 	lock_release(&h->lock, LOCK_HEAP);

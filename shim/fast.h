@@ -111,6 +111,13 @@ static ALWAYS_INLINE void *fast_malloc(size_t size)
 	return fast_malloc_or(size, slow_malloc);
 }
 
+/* Whether fast_malloc(class_aligned_size()) is aligned to align, a power of two. */
+static ALWAYS_INLINE bool fast_aligns(size_t align, size_t size)
+{
+	STATIC_ASSERT(MEDIUM_MAX % PAGE_BYTES == 0, "what is rounded up to a page has a class");
+	return align <= PAGE_BYTES && size <= MEDIUM_MAX;
+}
+
 static ALWAYS_INLINE void fast_free(void *p)
 {
 	char *table = arena_table_now();

@@ -259,33 +259,12 @@ void *shim_realloc(void *p, size_t size)
 	return to;
 }
 
-/*
- * The smallest class of at least size bytes whose objects are all aligned to align, a power of
- * two; NR_CLASSES: there is none.
- */
-static unsigned aligned_class(size_t align, size_t size)
-{
-	size = round_up(size, align);
-	if (size > MEDIUM_MAX)
-		return NR_CLASSES;
-
-	unsigned cls = class_of(size);
-
-	while (cls < NR_CLASSES && (class_info[cls].bytes & (align - 1)) != 0)
-		cls++;
-	return cls;
-}
-
 void *shim_aligned_alloc(size_t align, size_t size)
 {
+	if (fast_aligns(align, size))
+		return fast_malloc(class_aligned_size(align, size));
 	if (align <= ALIGN_MIN)
 		return fast_malloc(size);
-	if (align <= PAGE_BYTES && size <= MEDIUM_MAX) {
-		unsigned cls = aligned_class(align, size);
-
-		if (cls < NR_CLASSES)
-			return fast_malloc(class_info[cls].bytes);
-	}
 	if (align > PTRDIFF_MAX || size > PTRDIFF_MAX - align)
 		return no_memory();
 	shim_init();
@@ -312,12 +291,8 @@ size_t shim_good_size(size_t align, size_t size)
 {
 	if (align > PTRDIFF_MAX || size > PTRDIFF_MAX - align)
 		return 0;
-	if (align <= PAGE_BYTES && size <= MEDIUM_MAX) {
-		unsigned cls = align <= ALIGN_MIN ? class_of(size) : aligned_class(align, size);
-
-		if (cls < NR_CLASSES)
-			return class_info[cls].bytes;
-	}
+	if (fast_aligns(align, size))
+		return class_info[class_of(class_aligned_size(align, size))].bytes;
 	return round_up(size > MEDIUM_MAX ? size : MEDIUM_MAX + 1, PAGE_BYTES);
 }
 
