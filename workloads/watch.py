@@ -35,15 +35,15 @@ def peak_bytes(pid):
                      if line.startswith("VmHWM:")), 0)
 
 
-def rollup(pid):
-    """(resident, in huge pages), exact."""
-    found = {"Rss": 0, "AnonHugePages": 0}
+def rollup(pid, *keys):
+    """Of all its mappings, exact, in bytes."""
+    found = dict.fromkeys(keys, 0)
     with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as lines:
         for line in lines:
             key, _, rest = line.partition(":")
             if key in found:
                 found[key] = int(rest.split()[0]) * 1024
-    return found["Rss"], found["AnonHugePages"]
+    return tuple(found.values())
 
 
 def processor_seconds(pid):
@@ -78,7 +78,7 @@ class Watcher:
             try:
                 self.resident_peak = max(self.resident_peak, peak_bytes(self.pid))
                 if exact or self.ticks % HUGE_EVERY == 0:
-                    resident, huge = rollup(self.pid)
+                    resident, huge = rollup(self.pid, "Rss", "AnonHugePages")
                 else:
                     resident, huge = resident_bytes(self.pid), None
             except (OSError, IndexError):
@@ -275,17 +275,18 @@ class Session:
     # --- what the driver calls --------------------------------------------------------------
 
     def run(self, case):
-        """The result of a run: its samples, phases and metrics."""
+        """The result of a run: its samples, phases and metrics, as far as the case itself
+        does not say what they are."""
         try:
             with self.turn:
                 self.deadline += max(0.0, time.monotonic() + self.limit_s - self.deadline)
-                case.run(self)
+                own = case.run(self) or {}
         except Failure as failure:
             raise Failure("; ".join([str(failure), *self.complaint()])) from None
         finally:
             self.close()
         return {"samples": self.watcher.samples, "phases": self.phases,
-                "metrics": self.metrics(), "looked": self.looked}
+                "metrics": self.metrics(), "looked": self.looked, **own}
 
     def complaint(self):
         if not self.started:

@@ -138,6 +138,85 @@ class RedisDelete(Redis):
             session.expect("deleted", reply, exchange(connection, request, len(reply)))
 
 
+class RedisSave(RedisDelete):
+    """What is copied because of writes while a child saves: the child's private pages.
+
+    A page that the parent writes to is the parent's new one from then on, and the old one the
+    child's alone.  The child is slowed down so that all writes come while it saves; the
+    same keys are written, at the same pace, under every library.
+    """
+
+    name, about = "bgsave", "redis: a fiftieth of a million keys is written to while a child saves"
+    # Written to in so many steps, one every so often.
+    STEPS, STEP_S = 80, 0.05
+    # Redis sleeps at one key in so many, some 60 us: 8 s or more in all.
+    SLOWNESS = -7
+
+    def prepare(self, directory, scale):
+        Peak.prepare(self, directory, scale)
+        self.nr_keys = self.nr_kept = self.number(1_000_000)
+        order = random.Random(1).sample(range(self.nr_keys), self.nr_keys // 50)
+        step = len(order) // max(1, round(self.STEPS * scale))
+        self.parts = [order[i:i + step] for i in range(0, len(order), step)]
+
+    def drop(self, session, connection):
+        """Nothing goes; this is where it is written to."""
+        pid = session.process.pid
+        self.ask(connection, "CONFIG", "SET", "rdb-key-save-delay", self.SLOWNESS)
+        [self.before] = watch.rollup(pid, "Pss")
+        self.ask(connection, "BGSAVE")
+        child, begin = child_of(pid), time.monotonic()
+        self.private = [private_sample(child, 0.0)]
+        for step, keys in enumerate(self.parts):
+            words = (word for key in keys for word in (b"key:%d" % key, b"y" * 100))
+            self.ask(connection, "MSET", *words)
+            time.sleep(max(0.0, begin + (step + 1) * self.STEP_S - time.monotonic()))
+            self.private.append(private_sample(child, time.monotonic() - begin))
+        self.both = sum(watch.rollup(pid, "Pss") + watch.rollup(child, "Pss"))
+
+    def check(self, session, connection):
+        deadline = time.monotonic() + session.limit_s
+        while (found := persistence(connection))["rdb_bgsave_in_progress"] != "0":
+            if time.monotonic() > deadline:
+                raise Failure("the child does not end")
+            time.sleep(0.2)
+        session.expect("status of saving", "ok", found["rdb_last_bgsave_status"])
+        self.copied = int(found["rdb_last_cow_size"])
+
+    def run(self, session):
+        super().run(session)
+        bytes_of = {"before_mib": self.before, "begin_mib": self.private[0][1],
+                    "half_mib": self.private[len(self.private) // 2][1],
+                    "written_mib": self.private[-1][1], "grown_mib": self.both - self.before,
+                    "copied_mib": self.copied}
+        return {"samples": self.private, "phases": [("idle", 0.0)],
+                "metrics": {name: value / 2**20 for name, value in bytes_of.items()}}
+
+
+def private_sample(child, at):
+    try:
+        [private] = watch.rollup(child, "Private_Dirty")
+    except (OSError, ValueError):
+        raise Failure("the child ended before all was written") from None
+    return [round(at, 4), private, None, None]
+
+
+def persistence(connection):
+    """What redis says of its saving."""
+    connection.sendall(inputs.redis_command("INFO", "persistence"))
+    with connection.makefile("rb") as answer:
+        text = answer.read(int(answer.readline()[1:]) + 2).decode()
+    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+
+
+def child_of(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
+        found = children.read().split()
+    if not found:
+        raise Failure("there is no child")
+    return int(found[0])
+
+
 class RedisExpire(Redis):
     """Keys of two lifetimes come as they come; the short ones expire."""
 
@@ -562,7 +641,8 @@ class Memcached(Peak):
 
 def of_return():
     """As workloads/return has had them: nine of ten go by name, or all at once."""
-    return [RedisDelete(), Python("python", "records", True, records=500_000), Clangd()]
+    return [RedisDelete(), RedisSave(),
+            Python("python", "records", True, records=500_000), Clangd()]
 
 
 def of_lifetimes():
