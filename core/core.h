@@ -177,6 +177,9 @@ int os_populate(void *addr, size_t bytes) MUST_CHECK;
 int os_collapse(void *addr, size_t bytes) MUST_CHECK;
 /* How many bytes of a range are resident, as the page tables say (mincore); 0 or -errno. */
 int os_resident(void *addr, size_t bytes, size_t *resident) MUST_CHECK;
+/* Whether another process has some of a block's pages too, as after a fork, so that to write to
+ * them is to copy them; also true where nobody can tell. */
+bool os_shared(void *block);
 /* How many bytes of a range are resident, and of these in huge pages, as the kernel says;
  * 0, or -errno where it cannot be asked.  Slow. */
 int os_residency(void *addr, size_t bytes, size_t *resident, size_t *huge) MUST_CHECK;

@@ -448,7 +448,7 @@ int os_collapse(void *addr, size_t bytes)
 	return err;
 }
 
-/* --- residency: PAGEMAP_SCAN, since Linux 6.7, and not in older headers ------------------ */
+/* --- residency: /proc/self/pagemap; PAGEMAP_SCAN, since Linux 6.7, and not in older headers ------------------ */
 
 struct scan_region {
 	uint64_t start, end, categories;
@@ -498,10 +498,41 @@ static int scan(long fd, char *addr, size_t bytes, size_t *resident, size_t *hug
 	return 0;
 }
 
+static long open_pagemap(void)
+{
+	return syscall(SYS_openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+}
+
+/* A word of pagemap, one for each page. */
+#define PAGEMAP_PRESENT ((uint64_t)1 << 63)
+#define PAGEMAP_EXCLUSIVE ((uint64_t)1 << 56) /* no other process maps it */
+
+COLD bool os_shared(void *block)
+{
+	uint64_t pages[PAGEBLOCK_PAGES];
+	size_t page = os_page_bytes();
+	size_t nr = PAGEBLOCK_BYTES / page;
+	int saved = errno;
+	long fd = open_pagemap();
+	long got = -1;
+	bool shared;
+
+	if (fd >= 0) {
+		got = syscall(SYS_pread64, fd, pages, nr * sizeof(pages[0]),
+			      (uintptr_t)block / page * sizeof(pages[0]));
+		(void)syscall(SYS_close, fd);
+	}
+	shared = got != (long)(nr * sizeof(pages[0]));
+	for (size_t i = 0; !shared && i < nr; i++)
+		shared = (pages[i] & (PAGEMAP_PRESENT | PAGEMAP_EXCLUSIVE)) == PAGEMAP_PRESENT;
+	errno = saved;
+	return shared;
+}
+
 int os_residency(void *addr, size_t bytes, size_t *resident, size_t *huge)
 {
 	int saved = errno;
-	long fd = syscall(SYS_openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	long fd = open_pagemap();
 	int err = fd < 0 ? -errno : 0;
 
 	widen(&addr, &bytes);

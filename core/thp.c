@@ -16,6 +16,10 @@
  * than the same percentage.  The system is asked for that, because pages in use need not be
  * resident either: slabs have holes, and programs do not touch all they ask for.
  *
+ * Not while another process has pages of the block too: a huge page is a copy of all of them,
+ * and what a fork child shares with its parent would be twice there.  That is asked once the
+ * process has forked; such a block waits for a later pass.
+ *
  * Where neighbours differ the system splits its mapping.  zone.thp_edges counts these
  * places, and nothing makes more than EDGES_MAX of them, each at most one more mapping.
  *
@@ -297,6 +301,21 @@ static struct pageblock *next_candidate(void)
 	return found;
 }
 
+static _Atomic bool has_forked;
+
+void thp_forked(void)
+{
+	/* Relaxed: the fork itself comes after it, and a collapse before that copies nothing. */
+	atomic_store_explicit(&has_forked, true, memory_order_relaxed);
+}
+
+static bool is_shared(struct pageblock *block)
+{
+	/* Relaxed: see above. */
+	return atomic_load_explicit(&has_forked, memory_order_relaxed) &&
+	       os_shared(pfn_to_addr(block->pfn));
+}
+
 static void collapse(struct pageblock *block)
 {
 	bool is_huge;
@@ -327,7 +346,7 @@ static COLD uint64_t thp_run(uint64_t now_ns)
 		pass.span = 0;
 		return WORK_NEVER;
 	}
-	if (is_dense(block))
+	if (is_dense(block) && !is_shared(block))
 		collapse(block);
 	return now_ns;
 }

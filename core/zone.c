@@ -601,6 +601,7 @@ void core_fork_prepare(void)
 {
 	/* Takes the zone lock too, to be sure that it has seen all of them. */
 	pcp_fork_prepare();
+	thp_forked();
 }
 
 void core_fork_parent(void)

@@ -131,6 +131,8 @@ struct span;
 void thp_init(void);
 /* Whether a chunk of a span shall ask for huge pages; and what became of it. */
 bool thp_grows_locked(const struct span *span, size_t nr_blocks, bool dense);
+/* The process is about to fork. */
+void thp_forked(void);
 /* A wholly free block is going to be one of a kind's. */
 void thp_begins_kind_locked(struct pageblock *block);
 void thp_grown_locked(struct span *span, size_t from, size_t to, bool huge);

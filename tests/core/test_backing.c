@@ -261,6 +261,24 @@ Test(backing, what_is_dense_is_collapsed, .init = start_late, .fini = finish)
 	cr_assert(fake_os.nr_collapses == nr_small - 2 && work_next_ns == WORK_NEVER);
 }
 
+/* A huge page would be a copy of what a fork child shares. */
+Test(backing, what_is_shared_after_a_fork_is_not_collapsed, .init = start_late, .fini = finish)
+{
+	(void)take(NR / 2 * 512);
+	fake_os.shared = true;
+	core_fork_prepare();
+	core_fork_parent();
+	fake_os.now_ns += 3000 * MS;
+	work(100);
+	cr_assert(fake_os.nr_collapses == 0, "%u", fake_os.nr_collapses);
+	/* The child has ended; the next pass sees it. */
+	fake_os.shared = false;
+	thp_grown_locked(span_at(0), 0, 0, false);
+	fake_os.now_ns += 3000 * MS;
+	work(100);
+	cr_assert(fake_os.nr_collapses > 0);
+}
+
 /* What the layer above gives back of what it holds. */
 Test(backing, holes_lose_their_huge_page_and_get_it_back_when_filled, .init = start_huge,
      .fini = finish)

@@ -15,6 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -350,4 +351,32 @@ Test(os, a_refusal_is_told)
 	(void)os_purge_ranges(ranges, 2, false);
 	cr_assert(ranges[0].err == -EAGAIN && ranges[1].err == -EAGAIN && errno == 77);
 	cr_assert(at[0] == 5 && at[4 * MIB] == 5);
+}
+
+/* While the child of a fork lives, and not longer; and where nobody can tell. */
+Test(os, pages_shared_with_a_child)
+{
+	char *at = os_reserve(4 * MIB, 2 * MIB);
+	int status, ends[2];
+	pid_t pid;
+
+	cr_assert(os_commit(at, 4 * MIB) == 0);
+	memset(at, 5, MIB);
+	cr_assert(!os_shared(at) && !os_shared(at + 2 * MIB));
+	cr_assert(pipe(ends) == 0);
+	pid = fork();
+	if (pid == 0) {
+		(void)!read(ends[0], at, 1);
+		_exit(0);
+	}
+	/* A single page of it is enough. */
+	memset(at, 6, MIB - 4096);
+	cr_assert(os_shared(at));
+	memset(at, 6, MIB);
+	cr_assert(!os_shared(at), "all was copied");
+	cr_assert(!os_shared(at + 2 * MIB), "nothing is resident");
+	cr_assert(write(ends[1], "", 1) == 1 && waitpid(pid, &status, 0) == pid);
+	filter_call(SYS_pread64, EPERM);
+	errno = 77;
+	cr_assert(os_shared(at) && errno == 77);
 }

@@ -261,6 +261,12 @@ int os_resident(void *addr, size_t bytes, size_t *resident)
 	return 0;
 }
 
+bool os_shared(void *block)
+{
+	(void)block;
+	return fake_os.shared;
+}
+
 int os_populate(void *addr, size_t bytes)
 {
 	fake_os.nr_populates++;

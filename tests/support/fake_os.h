@@ -30,6 +30,7 @@ struct fake_os {
 	bool fail_purge;
 	/* The system takes no advice about huge pages, and makes none. */
 	bool fail_hugepage;
+	bool shared; /* what os_shared() says */
 	/* Several parts are given back by one call. */
 	bool takes_vectors;
 	/* Called in the middle of each purge, with no lock held. */
