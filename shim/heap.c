@@ -538,8 +538,10 @@ static void ask_idle(struct heap *h)
 	}
 }
 
-void heap_settle_idle(void)
+bool heap_settle_idle(void)
 {
+	bool any_asked = false;
+
 	for (struct heap *h = heap_first(); h != NULL; h = h->next_all) {
 		struct object *strays = NULL;
 
@@ -547,11 +549,13 @@ void heap_settle_idle(void)
 			continue;
 		ask_idle(h);
 		lock_acquire(&heaps_lock, LOCK_HEAPS);
+		any_asked |= !h->ownerless;
 		if (h->ownerless && !h->settled)
 			strays = settle_ownerless_locked(h);
 		lock_release(&heaps_lock, LOCK_HEAPS);
 		settle_strays(strays);
 	}
+	return any_asked;
 }
 
 /* The caller's own heaps first deliver and are settled last, because what others' chains

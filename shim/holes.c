@@ -6,7 +6,9 @@
  * block's cold slabs have in empty pages is counted, and when it is HOLES_PAY pages or more
  * they are given back; below that its huge page stays whole.  Passes follow each other
  * in half a decay while something has changed, then there is none until a slab becomes
- * emptier than it was.
+ * emptier than it was.  Before a pass, threads that idle are asked for what they cache, and have a
+ * while to answer: what they cache keeps blocks from being wholly free, in which holes would be
+ * made for nothing.
  *
  * Giving back is R11: under its heap's lock the objects that touch a hole leave their slab's
  * bitmap, so that nobody can have them; the locks are dropped; one vectored madvise for many
@@ -45,6 +47,7 @@ static struct {
 	struct lock lock;
 	char *at;         /* the last block looked at; NULL: a pass begins */
 	bool changed;     /* the pass has seen a slab that is not cold */
+	bool asked;       /* the pass waits for threads to settle what they cache */
 	unsigned nr_holes;
 	struct hole holes[BATCH_HOLES];
 	struct os_range ranges[BATCH_HOLES];
@@ -262,10 +265,8 @@ static uint64_t half_decay_ns(void)
 	return atomic_load_explicit(&decay_ns, memory_order_relaxed) / 2;
 }
 
-static uint64_t later(uint64_t now_ns)
+static uint64_t later(uint64_t now_ns, uint64_t wait)
 {
-	uint64_t wait = half_decay_ns();
-
 	return wait > WORK_NEVER - now_ns ? WORK_NEVER : now_ns + wait;
 }
 
@@ -283,6 +284,22 @@ static size_t slice_locked(char **at, bool any_age)
 	return nr_pages + flush();
 }
 
+/* Whether the pass that is to begin waits for threads.  The lock is dropped meanwhile. */
+static bool asks_first_locked(void)
+{
+	bool any;
+
+	if (state.asked) {
+		state.asked = false;
+		return false;
+	}
+	lock_release(&state.lock, LOCK_HOLES);
+	any = heap_settle_idle();
+	lock_acquire(&state.lock, LOCK_HOLES);
+	state.asked = any;
+	return any;
+}
+
 static uint64_t holes_run(uint64_t now_ns)
 {
 	bool ends, again;
@@ -290,12 +307,13 @@ static uint64_t holes_run(uint64_t now_ns)
 	if (!lock_try(&state.lock, LOCK_HOLES))
 		return now_ns + BUSY_NS;
 	if (state.at == NULL) {
+		if (asks_first_locked()) {
+			lock_release(&state.lock, LOCK_HOLES);
+			return later(now_ns, half_decay_ns() / 4 * 3);
+		}
 		/* Relaxed: see holes_note(). */
 		atomic_store_explicit(&holes_armed, false, memory_order_relaxed);
 		state.changed = false;
-		lock_release(&state.lock, LOCK_HOLES);
-		heap_settle_idle();
-		lock_acquire(&state.lock, LOCK_HOLES);
 	}
 	(void)slice_locked(&state.at, false);
 	ends = state.at == NULL;
@@ -308,7 +326,7 @@ static uint64_t holes_run(uint64_t now_ns)
 	lock_release(&state.lock, LOCK_HOLES);
 	if (!ends)
 		return 0;
-	return again ? later(now_ns) : WORK_NEVER;
+	return again ? later(now_ns, half_decay_ns()) : WORK_NEVER;
 }
 
 static struct work holes_work = { .run = holes_run };
@@ -317,7 +335,7 @@ COLD void holes_arm(void)
 {
 	/* Relaxed: only that one of several does it. */
 	if (!atomic_exchange_explicit(&holes_armed, true, memory_order_relaxed))
-		work_due(&holes_work, later(os_now_ns()));
+		work_due(&holes_work, later(os_now_ns(), half_decay_ns()));
 }
 
 size_t holes_purge_all(void)

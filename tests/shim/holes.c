@@ -442,6 +442,31 @@ Test(holes, they_go_when_left_alone, .timeout = TIME_BOUND_S)
 	finish();
 }
 
+/* What an idle thread caches is asked for first: no hole is made before it could answer. */
+Test(holes, threads_are_asked_first, .timeout = TIME_BOUND_S)
+{
+	uint64_t now_ns, next_ns = 0;
+	struct slab *s;
+
+	test_config.decay_ns = S;
+	fill(100);
+	thin_and_forget(200);
+	s = slab_of(blocks[0].p);
+	now_ns = os_now_ns();
+	for (unsigned i = 0; i < 100 && next_ns != WORK_NEVER && !heap_is_asked(heap_current); i++) {
+		next_ns = work_run(now_ns);
+		if (next_ns != WORK_NEVER && next_ns > now_ns)
+			now_ns = next_ns;
+	}
+	EXPECT(heap_is_asked(heap_current), "the thread is not asked");
+	EXPECT(nr_resident(s->start, GRANULE_BYTES) == GRANULE_PAGES, "and nobody waits for it");
+	shim_free(shim_malloc(1));
+	EXPECT(!heap_is_asked(heap_current), "the thread has not answered");
+	(void)run_until(&now_ns, now_ns + 3 * S);
+	EXPECT(nr_resident(s->start, GRANULE_BYTES) < GRANULE_PAGES / 2, "nothing goes after that");
+	finish();
+}
+
 /* What arms it in the middle of a pass, between two slices, is not lost with the pass. */
 Test(holes, armed_in_the_middle_of_a_pass, .timeout = TIME_BOUND_S)
 {
