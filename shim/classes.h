@@ -50,12 +50,14 @@ static inline unsigned class_of(size_t size)
 
 /*
  * A size whose class has only objects aligned to align, a power of two of at most a page, and
- * at least size bytes.  Classes are multiples of the step between them, a power of two: if
- * align is no more than the step, any class will do, and if it is more, a multiple of align
- * is a class itself.
+ * at least size bytes.  Where classes are multiples of the step between them, a power of two,
+ * a multiple of align will do: if align is no more than the step any class is aligned, and if
+ * it is more, the multiple is a class itself.  Between 1,024 and 2,048 only four are so.
  */
 static inline size_t class_aligned_size(size_t align, size_t size)
 {
+	if (align > ALIGN_MIN && size > 1024 && size <= 2048)
+		align = align > 256 ? align : 256;
 	return round_up(size + (size == 0), align);
 }
 

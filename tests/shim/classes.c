@@ -34,6 +34,21 @@ Test(classes, little_is_wasted, .timeout = TIME_BOUND_S)
 	}
 }
 
+Test(classes, what_is_aligned_has_an_aligned_class, .timeout = TIME_BOUND_S)
+{
+	for (size_t align = 1; align <= PAGE_BYTES; align *= 2) {
+		for (size_t size = 0; size <= MEDIUM_MAX; size++) {
+			size_t to = class_aligned_size(align, size), bytes;
+
+			EXPECT(to >= size && to <= MEDIUM_MAX, "size %zu aligned to %zu", size,
+			       align);
+			bytes = class_info[class_of(to)].bytes;
+			EXPECT(bytes >= size && bytes % align == 0,
+			       "size %zu aligned to %zu has a class of %zu", size, align, bytes);
+		}
+	}
+}
+
 Test(classes, table_is_sound, .timeout = TIME_BOUND_S)
 {
 	for (unsigned cls = 0; cls < NR_CLASSES; cls++) {
