@@ -609,6 +609,18 @@ static void mend_bins(struct heap *h)
 	}
 }
 
+/*
+ * Each object that a refill links is on a page that is copied for it: the child, which may
+ * be going to need few, takes few at first.
+ */
+static void begin_small(struct heap *h)
+{
+	for (unsigned cls = 0; cls < NR_CLASSES; cls++) {
+		if (h->classes[cls].batch != 0)
+			h->classes[cls].batch = 0;
+	}
+}
+
 /* The other threads are gone: their heaps wait for the child's new threads. */
 void heap_fork_child(void)
 {
@@ -620,6 +632,7 @@ void heap_fork_child(void)
 		lock_reset(&h->lock);
 		if (heap_is_mine(h)) {
 			memcpy(h->old_inbox, h->has_inbox, sizeof(h->old_inbox));
+			begin_small(h);
 			continue;
 		}
 		if (h->place >= NR_PLACES)
