@@ -5,6 +5,8 @@
  *   peak                     builds and frees 96 MiB in two threads; says how many MiB are left
  *   linger                   one thread that frees much and then does next to nothing
  *   pressed FILE             frees 40 MiB, then writes into FILE that 63 MiB are in use
+ *   outlive                  says "ready" and waits for a line, while its cgroup goes; then frees
+ *                            40 MiB, which go back, says "alive", and has not spun
  *   deadline                 pb_reclaim() waits until its deadline, and no longer
  *   cpu MS                   makes the background thread work; says for how many ms it ran and
  *                            how many passed,
@@ -170,6 +172,44 @@ static int pressed(const char *path)
 	return 0;
 }
 
+static uint64_t thread_ns(const char *name);
+
+static void free_and_wait(void)
+{
+	size_t before = resident_bytes();
+	uint64_t end = now_ns() + 20000 * MS;
+	char *p;
+
+	EXPECT((p = malloc(40 * MIB)) != NULL);
+	memset(p, 1, 40 * MIB);
+	EXPECT(resident_bytes() > before + 30 * MIB);
+	free(p);
+	while (resident_bytes() > before + 8 * MIB) {
+		EXPECT(now_ns() < end);
+		rest_ms(20);
+	}
+}
+
+static int outlive(void)
+{
+	char line[16];
+	uint64_t used;
+
+	expect_library();
+	make_a_thread();
+	free_and_wait();
+	EXPECT(printf("ready\n") > 0 && fflush(stdout) == 0);
+	EXPECT(fgets(line, sizeof(line), stdin) != NULL);
+	free_and_wait();
+	/* What reports an error for ever is not waited for again and again. */
+	used = thread_ns("pageblock");
+	rest_ms(1000);
+	EXPECT(used > 0 && thread_ns("pageblock") - used < 200 * MS);
+	pb_check();
+	printf("alive\n");
+	return 0;
+}
+
 /* --- a deadline -------------------------------------------------------------------------------- */
 
 enum { NR_PINNED = 100000 };
@@ -281,6 +321,8 @@ int main(int argc, char **argv)
 		return linger();
 	if (strcmp(mode, "pressed") == 0 && argc > 2)
 		return pressed(argv[2]);
+	if (strcmp(mode, "outlive") == 0)
+		return outlive();
 	if (strcmp(mode, "deadline") == 0)
 		return deadline();
 	if (strcmp(mode, "cpu") == 0 && argc > 2)
