@@ -6,11 +6,13 @@ Needs nothing but Python's standard library, 3.8 or later.
 import glob
 import math
 import os
+import platform
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -160,6 +162,61 @@ class Launcher:
         if message:
             raise Failure("wrote to standard error: " + message[0])
         return result
+
+
+def markdown(head, rows):
+    """Lines of a table; all columns but the first are of numbers."""
+    return ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1),
+            *("| " + " | ".join(row) + " |" for row in rows)]
+
+
+def put_between(path, name, lines):
+    """What stands between a file's markers NAME:begin and NAME:end becomes these lines."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise Failure(f"{path} has no markers of {name}")
+    before, rest = text.split(begin)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("\n".join([before + begin, *lines, end + rest.split(end)[1]]))
+
+
+def first_line(path, otherwise="?"):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.readline().strip()
+    except OSError:
+        return otherwise
+
+
+def machine():
+    """What it was measured on."""
+    model, is_virtual = "?", False
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    model = " ".join(line.split(":", 1)[1].split())
+                is_virtual |= "hypervisor" in line.split()
+    except OSError:
+        pass
+    commit = subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty"],
+                            capture_output=True, text=True, check=False).stdout.strip()
+    return {"processor": model, "processors": os.cpu_count(),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+            "kernel": platform.release().split("-")[0],
+            "virtual": is_virtual,
+            "huge_pages": first_line("/sys/kernel/mm/transparent_hugepage/enabled"),
+            "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+            "commit": commit or "unknown"}
+
+
+def in_words(about):
+    """Of machine(), for whoever reads figures."""
+    return (f"{about['processors']} {'virtual ' if about.get('virtual') else ''}processors "
+            f"({about['processor']}), {about['memory_gib']} GiB, Linux {about['kernel']}, huge "
+            f"pages {about['huge_pages']}; commit {about['commit']}, {about['date']}")
 
 
 def geometric_mean(values):
