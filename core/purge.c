@@ -113,7 +113,6 @@ struct batch {
 #define PARTS_MAX 16u
 struct parts {
 	unsigned nr;
-	bool lazily;
 	struct os_range ranges[PARTS_MAX];
 };
 
@@ -182,7 +181,7 @@ static void flush_parts(struct batch *batch, struct parts *parts)
 		from[i] = pfn_of(parts->ranges[i].addr);
 		end[i] = from[i] + parts->ranges[i].bytes / PAGE_BYTES;
 	}
-	batch->nr_calls += os_purge_ranges(parts->ranges, parts->nr, parts->lazily);
+	batch->nr_calls += os_purge_ranges(parts->ranges, parts->nr, batch->lazily);
 	for (unsigned i = 0; i < parts->nr; i++) {
 		if (parts->ranges[i].err == 0)
 			mark_done(batch, from[i], end[i]);
@@ -250,43 +249,53 @@ static void refuse_locked(int err)
 		nr_refused++;
 }
 
-static bool is_whole(const struct going *going)
+static bool is_wholly_done(const struct going *going)
 {
-	return pageblock_bits_all(going->runs, 0, PAGEBLOCK_PAGES);
+	uint64_t all = ~(uint64_t)0;
+
+	for (unsigned i = 0; i < PAGEBLOCK_WORDS; i++)
+		all &= going->done[i];
+	return all == ~(uint64_t)0;
 }
 
 /*
- * The metadata of wholly free blocks, by the same call where the kernel takes vectors: nobody
- * reads or writes it until their pages can be had again.
+ * The metadata of wholly free blocks that were given back: nobody reads or writes it until
+ * their pages can be had again.
  */
-static void add_client_parts(struct batch *batch, struct parts *parts)
+static void drop_client_parts(struct batch *batch)
 {
+	struct os_range ranges[BATCH_BLOCKS];
+	unsigned nr = 0;
+
 	if (zone.config.client_droppable_bytes == 0)
 		return;
-	if (parts->lazily && parts->nr > 0)
-		flush_parts(batch, parts);
-	parts->lazily = false;
 	for (unsigned i = 0; i < batch->nr; i++) {
-		if (is_whole(&batch->going[i]))
-			add_part(batch, parts,
-				 pfn_of(zone_client(pfn_to_addr(batch->going[i].block->pfn))),
-				 zone.config.client_droppable_bytes / PAGE_BYTES);
+		const struct going *going = &batch->going[i];
+
+		if (is_wholly_done(going))
+			ranges[nr++] = (struct os_range){
+				.addr = zone_client(pfn_to_addr(going->block->pfn)),
+				.bytes = zone.config.client_droppable_bytes,
+			};
 	}
+	/* Advice: what is refused stays resident. */
+	if (nr > 0)
+		batch->nr_calls += os_purge_ranges(ranges, nr, false);
 }
 
 /* Gives what the batch has back, with the lock dropped; the bytes that were dirty. */
 static size_t give(struct batch *batch)
 {
-	struct parts parts = {.lazily = batch->lazily};
+	struct parts parts = {.nr = 0};
 	uint64_t before;
 	size_t nr_bytes;
 
 	PAUSE(PURGE_UNLOCKED);
 	for (unsigned i = 0; i < batch->nr; i++)
 		add_block(batch, &parts, &batch->going[i]);
-	add_client_parts(batch, &parts);
 	if (parts.nr > 0)
 		flush_parts(batch, &parts);
+	drop_client_parts(batch);
 	for (unsigned i = 0; i < batch->nr && batch->err == 0; i++)
 		thp_given_back(batch->going[i].block,
 			       pageblock_bits_all(batch->going[i].done, 0, PAGEBLOCK_PAGES));
