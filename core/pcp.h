@@ -35,7 +35,7 @@ struct pcp {
 	uint8_t spare;              /* chain of slots given back */
 	uint8_t nr_used;            /* slots ever used, without slot 0 */
 	uint8_t nr_runs;            /* in all chains */
-	uint8_t kind;               /* of the blocks its UNMOVABLE runs come from; set once */
+	uint8_t kind; /* of the blocks its UNMOVABLE runs come from; set by who allocates */
 	struct pcp *next;           /* of the registered ones; written once */
 	uint8_t head[PCP_LISTS];
 	uint8_t tail[PCP_LISTS];

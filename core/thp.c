@@ -197,15 +197,14 @@ bool thp_grows_locked(const struct span *span, size_t nr_blocks, bool dense)
 
 /*
  * Each kind fills its newest block by itself, which in the mean is half empty.  As long as that
- * is more than a third of thp_extra_percent of what is handed out it has small pages, until it
- * is dense.
+ * is more than thp_extra_percent of what is handed out it has small pages, until it is dense.
  */
 void thp_begins_kind_locked(struct pageblock *block)
 {
 	uint64_t extra = (uint64_t)zone.nr_kinds * PAGEBLOCK_PAGES / 2;
 
 	if (block->thp != THP_HUGE || block->nr_dirty != 0 || zone.config.thp_from_bytes == 0 ||
-	    extra * 300 <= zone.taken_pages * zone.config.thp_extra_percent ||
+	    extra * 100 <= zone.taken_pages * zone.config.thp_extra_percent ||
 	    !set_locked(block, THP_SMALL))
 		return;
 	if (!os_hugepage(pfn_to_addr(block->pfn), PAGEBLOCK_BYTES, false))

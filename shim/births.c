@@ -25,7 +25,7 @@ static struct heap *heap_for_births(void)
 
 	if (likely(h != NULL))
 		return h;
-	made = heap_make_apart(PLACE_WATCHED, PLACE_LONG);
+	made = heap_make_apart(PLACE_WATCHED);
 	if (made != NULL &&
 	    atomic_compare_exchange_strong_explicit(&watched_heap, &h, made, memory_order_release,
 						    memory_order_acquire))

@@ -61,7 +61,7 @@ static COLD struct heap *make_heap(void)
 	h = handle_heap();
 	if (h == NULL && (entries != NULL || reserve_entries())) {
 		/* Its pages are movable, and have no kind. */
-		h = heap_make_apart(PLACE_HANDLES, 0);
+		h = heap_make_apart(PLACE_HANDLES);
 		/* Release pairs with handle_heap(). */
 		atomic_store_explicit(&heap, h, memory_order_release);
 	}

@@ -30,6 +30,7 @@ __thread struct heap *heap_now[NR_PLACES] = {
 	&heap_null, &heap_null, &heap_null, &heap_null, &heap_null, &heap_null,
 };
 STATIC_ASSERT(NR_PLACES == 18, "each begins with the null heap");
+_Atomic uint8_t heap_kinds[NR_PLACES];
 /* The thread's heaps, by next_mine. */
 static __thread struct heap *mine;
 __thread enum thread_state heap_thread_state;
@@ -85,7 +86,6 @@ static struct heap *heap_make_locked(unsigned place)
 		return NULL;
 	heap_setup(h);
 	h->place = (uint8_t)place;
-	h->pcp.kind = (uint8_t)place;
 	h->next_all = atomic_load_explicit(&all_heaps, memory_order_relaxed);
 	/* Release: pairs with heap_first(). */
 	atomic_store_explicit(&all_heaps, h, memory_order_release);
@@ -120,16 +120,14 @@ static struct heap *pop_ownerless_locked(unsigned place)
 	return h;
 }
 
-struct heap *heap_make_apart(unsigned place, unsigned kind)
+struct heap *heap_make_apart(unsigned place)
 {
 	struct heap *h;
 
 	lock_acquire(&heaps_lock, LOCK_HEAPS);
 	h = heap_make_locked(place);
-	if (h != NULL) {
+	if (h != NULL)
 		h->ownerless = true;
-		h->pcp.kind = (uint8_t)kind;
-	}
 	lock_release(&heaps_lock, LOCK_HEAPS);
 	return h;
 }
@@ -175,6 +173,12 @@ COLD struct heap *heap_attach(unsigned place)
 	return h;
 }
 
+void heap_set_own_blocks(unsigned place, bool own)
+{
+	atomic_store_explicit(&heap_kinds[place], (uint8_t)(own ? place : PLACE_ANY),
+			      memory_order_relaxed);
+}
+
 bool heap_use_place(unsigned place)
 {
 	struct heap *h = heap_mine(place);
@@ -183,6 +187,8 @@ bool heap_use_place(unsigned place)
 		h = heap_attach(place);
 	if (h == NULL && place != PLACE_ANY)
 		return false;
+	/* What is said counts from the start. */
+	heap_set_own_blocks(place, true);
 	heap_current = h != NULL ? h : &heap_null;
 	return true;
 }

@@ -236,8 +236,13 @@ static inline void heap_leave(struct heap *h)
 		heap_detach(h);
 }
 
-/* A heap without a thread that none will take, whose pages are of the kind; or NULL. */
-struct heap *heap_make_apart(unsigned place, unsigned kind);
+/* Which kind of blocks the slabs of a place come from: 0, those of no kind, until the place has
+ * blocks of its own.  Relaxed: a slab may come from where others did. */
+extern _Atomic uint8_t heap_kinds[NR_PLACES];
+void heap_set_own_blocks(unsigned place, bool own);
+
+/* A heap without a thread that none will take; or NULL. */
+struct heap *heap_make_apart(unsigned place);
 
 /* Every heap ever made, by next_all. */
 struct heap *heap_first(void);

@@ -30,6 +30,8 @@
 /* Nor is a site of which the others are less than 1 / this: it leaves room behind that nobody
  * uses. */
 #define OTHERS_FRACTION 4u
+/* In use in a place from which on it has blocks of its own: half of the newest is free. */
+#define BLOCKS_FROM (8 * PAGEBLOCK_BYTES)
 /* What keeping apart may cost, as a part of what is in use: 2 %. */
 #define APART_FRACTION 50u
 /* What is watched at one time, as a part of what is in use at the peak. */
@@ -65,6 +67,7 @@ struct place {
 	uint64_t classes[2]; /* of its sites */
 	uint16_t nr_sites;
 	bool given;
+	bool own_blocks;
 };
 
 _Atomic uint8_t sites_place[SITES_KEYS];
@@ -414,8 +417,11 @@ static uint64_t measure(void)
 	uint64_t used = 0;
 
 	sites.apart_bytes = 0;
-	for (unsigned i = 0; i < NR_PLACES; i++)
+	for (unsigned i = 0; i < NR_PLACES; i++) {
 		sites.places[i].live = 0;
+		if (sites.places[i].own_blocks)
+			sites.apart_bytes += PAGEBLOCK_BYTES / 2;
+	}
 	for (struct heap *h = heap_first(); h != NULL; h = h->next_all) {
 		uint64_t live = 0, cost = HEAP_STRIDE;
 
@@ -501,12 +507,31 @@ static void merge_and_split(void)
 	}
 }
 
+/* Below that a slab is all that is kept apart. */
+static void give_blocks(uint64_t used)
+{
+	for (unsigned i = PLACE_ANY + 1; i < NR_PLACES; i++) {
+		struct place *p = &sites.places[i];
+		uint64_t cost = sites.apart_bytes + PAGEBLOCK_BYTES / 2;
+
+		if (!p->given || p->own_blocks || p->live < BLOCKS_FROM ||
+		    cost > used / APART_FRACTION)
+			continue;
+		sites.apart_bytes = cost;
+		p->own_blocks = true;
+		heap_set_own_blocks(i, true);
+	}
+}
+
 /* Places without a site are free again. */
 static void reclaim_places(void)
 {
 	for (unsigned i = PLACE_ANY + 1; i < NR_PLACES; i++) {
 		if (sites.places[i].given && sites.places[i].nr_sites == 0) {
 			sites.places[i].given = false;
+			sites.places[i].own_blocks = false;
+			if (i < PLACE_WRAPPED)
+				heap_set_own_blocks(i, false);
 			memset(sites.places[i].classes, 0, sizeof(sites.places[i].classes));
 		}
 	}
@@ -642,8 +667,10 @@ static void look(void)
 		merge_and_split();
 		reclaim_places();
 	}
-	if (used >= from_bytes)
+	if (used >= from_bytes) {
 		give_places(used, limits_threads());
+		give_blocks(used);
+	}
 	/* What was long ago counts half. */
 	if (sites.window >= sites.peak)
 		halve();

@@ -210,6 +210,9 @@ struct slab *slabs_new(struct heap *h, unsigned cls)
 	bool movable = h->place == PLACE_HANDLES;
 
 	note_density(&h->classes[cls]);
+	if (h->place < NR_PLACES)
+		h->pcp.kind = atomic_load_explicit(&heap_kinds[h->place],
+						   memory_order_relaxed);
 	for (;;) {
 		pfn_t pfn = pcp_alloc(&h->pcp, class_info[cls].order,
 				      movable ? MIGRATE_MOVABLE : MIGRATE_UNMOVABLE, NULL);

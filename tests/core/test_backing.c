@@ -159,6 +159,7 @@ Test(backing, sparse_blocks_lose_their_huge_page, .init = start_huge, .fini = fi
 static void start_from(void)
 {
 	config.thp_from_bytes = 1;
+	config.thp_extra_percent = 1;
 	start();
 }
 
