@@ -40,6 +40,8 @@
 /* Between a growth and a pass over all blocks. */
 #define PASS_NS ((uint64_t)2000 * 1000 * 1000)
 #define SCAN_BLOCKS ((size_t)256)
+/* Without a block opened. */
+#define QUIET_NS ((uint64_t)100 * 1000 * 1000)
 
 /* --- mappings -------------------------------------------------------------------------- */
 
@@ -113,7 +115,8 @@ void thp_given_back(struct pageblock *block, bool whole)
 	if (!whole)
 		tell(block, IS(THP_HUGE), THP_SMALL);
 	else if (zone.total_pages * PAGE_BYTES >= zone.config.thp_from_bytes)
-		tell(block, IS(THP_SMALL), THP_HUGE);
+		/* Also what is from before the heap was large. */
+		tell(block, ~0u, THP_HUGE);
 }
 
 /* What was never touched is resident all the same, and shall be given back some time. */
@@ -195,20 +198,36 @@ bool thp_grows_locked(const struct span *span, size_t nr_blocks, bool dense)
 	       is_used_locked(span);
 }
 
-/*
- * Each kind fills its newest block by itself, which in the mean is half empty.  As long as that
- * is more than thp_extra_percent of what is handed out it has small pages, until it is dense.
- */
-void thp_begins_kind_locked(struct pageblock *block)
+/* A clean block is begun with small pages, when so many pages are more than
+ * thp_extra_percent of what is handed out, until it is dense. */
+static void begin_small_locked(struct pageblock *block, uint64_t extra)
 {
-	uint64_t extra = (uint64_t)zone.nr_kinds * PAGEBLOCK_PAGES / 2;
-
 	if (block->thp != THP_HUGE || block->nr_dirty != 0 || zone.config.thp_from_bytes == 0 ||
 	    extra * 100 <= zone.taken_pages * zone.config.thp_extra_percent ||
 	    !set_locked(block, THP_SMALL))
 		return;
 	if (!os_hugepage(pfn_to_addr(block->pfn), PAGEBLOCK_BYTES, false))
 		(void)set_locked(block, THP_HUGE);
+	thp_soon_locked();
+}
+
+/* Each kind fills its newest block by itself, which in the mean is half empty. */
+void thp_begins_kind_locked(struct pageblock *block)
+{
+	begin_small_locked(block, (uint64_t)zone.nr_kinds * PAGEBLOCK_PAGES / 2);
+}
+
+/* A program that needs one block in a while may need little of it: a third of the percentage. */
+void thp_opens_locked(struct pageblock *block)
+{
+	static uint64_t last_ns; /* under the zone lock: when the last one was opened */
+	uint64_t now_ns, was_ns = last_ns;
+
+	if (block->thp != THP_HUGE)
+		return;
+	last_ns = now_ns = os_now_ns();
+	if (now_ns - was_ns > QUIET_NS)
+		begin_small_locked(block, 3 * (uint64_t)PAGEBLOCK_PAGES);
 }
 
 /* --- what has become dense ---------------------------------------------------------------- */

@@ -180,7 +180,7 @@ static struct pageblock *grow_unless_refused(enum migratetype mt)
 }
 
 /* The type has no whole block to use, or only a clean one: what else there is. */
-static NOINLINE struct pageblock *pick_elsewhere(struct pageblock *clean, enum migratetype mt,
+static struct pageblock *pick_elsewhere(struct pageblock *clean, enum migratetype mt,
 						 unsigned order)
 {
 	struct pageblock *block = NULL;
@@ -202,12 +202,22 @@ static NOINLINE struct pageblock *pick_elsewhere(struct pageblock *clean, enum m
 	return block != NULL ? block : span_grow(1, 1, mt);
 }
 
+static NOINLINE struct pageblock *pick_clean(struct pageblock *clean, enum migratetype mt,
+					     unsigned order)
+{
+	struct pageblock *block = pick_elsewhere(clean, mt, order);
+
+	if (block != NULL && order < PAGEBLOCK_ORDER - 1 && pageblock_whole(block))
+		thp_opens_locked(block);
+	return block;
+}
+
 static inline struct pageblock *pick(enum migratetype mt, unsigned order)
 {
 	struct pageblock *block = index_fullest(mt, order);
 
 	if (unlikely(block == NULL || (block->order == PAGEBLOCK_ORDER && block->nr_dirty == 0)))
-		return pick_elsewhere(block, mt, order);
+		return pick_clean(block, mt, order);
 	return block;
 }
 

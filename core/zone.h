@@ -135,6 +135,8 @@ bool thp_grows_locked(const struct span *span, size_t nr_blocks, bool dense);
 void thp_forked(void);
 /* A wholly free block is going to be one of a kind's. */
 void thp_begins_kind_locked(struct pageblock *block);
+/* A clean block is opened for pages of no kind. */
+void thp_opens_locked(struct pageblock *block);
 void thp_grown_locked(struct span *span, size_t from, size_t to, bool huge);
 /* What is dense by now is looked for some time later. */
 void thp_soon_locked(void);

@@ -198,6 +198,30 @@ Test(backing, a_kind_begins_with_small_pages, .init = start_from, .fini = finish
 	age(3);
 }
 
+/* So does the first block that is opened after a quiet time; the next one does not. */
+Test(backing, a_block_opened_in_quiet_begins_with_small_pages, .init = start_from, .fini = finish)
+{
+	pfn_t first = take(1), pfn = take(54 * 512), rest, p[5];
+	unsigned nr_off = fake_os.nr_hugepage_off;
+
+	pcp_disable();
+	rest = take(511);
+	give_pages(pfn + 50 * 512, 4 * 512);
+	age(3);
+	for (unsigned i = 0; i < 5; i++)
+		p[i] = take(128);
+	cr_assert(span_block(p[0])->thp == THP_SMALL);
+	cr_assert(span_block(p[4]) != span_block(p[0]) && span_block(p[4])->thp == THP_HUGE);
+	cr_assert(fake_os.nr_hugepage_off == nr_off + 1);
+	for (unsigned i = 0; i < 5; i++)
+		give_pages(p[i], 128);
+	give_pages(pfn, 50 * 512);
+	give_pages(rest, 511);
+	give_pages(first, 1);
+	pcp_enable();
+	age(3);
+}
+
 static void start_many(void)
 {
 	config.thp_from_bytes = 0;
@@ -263,6 +287,21 @@ Test(backing, what_is_dense_is_collapsed, .init = start_late, .fini = finish)
 }
 
 /* A huge page would be a copy of what a fork child shares. */
+/* Given back as wholes in a large heap, they have huge pages when they are used again. */
+Test(backing, what_is_from_before_becomes_huge_when_given_back, .init = start_late, .fini = finish)
+{
+	pfn_t pfn = take(NR / 2 * 512);
+
+	cr_assert(span_block(pfn)->thp == THP_NONE);
+	give_pages(pfn, 512);
+	age(3);
+	cr_assert(span_block(pfn)->thp == THP_HUGE);
+	cr_assert(span_block(pfn + 512)->thp == THP_NONE && zone.thp_edges > 0);
+	give_pages(pfn + 512, (NR / 2 - 1) * 512);
+	age(3);
+	cr_assert(zone.thp_edges == 0);
+}
+
 Test(backing, what_is_shared_after_a_fork_is_not_collapsed, .init = start_late, .fini = finish)
 {
 	(void)take(NR / 2 * 512);
