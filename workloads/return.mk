@@ -1,6 +1,6 @@
 # What goes back to the system after a peak; the top Makefile includes this.
 #
-#   make bench-return                                  all, about 20 minutes
+#   make bench-return                                  all, about 25 minutes
 #   make bench-return WORKLOADS_FLAGS='--quick'        about three
 #   make bench-return WORKLOADS_FLAGS='--only random'  see workloads/return --help
 #   make bench-sited                                   what lifetime:auto costs, 4 minutes
