@@ -392,20 +392,24 @@ static void judge(void)
 
 /* --- places ------------------------------------------------------------------------------- */
 
-/* What one more class in one more place of a thread costs: what is in its bin, half a batch
- * in the mean, and half of the page that is begun. */
-static uint64_t apart_cost(unsigned cls)
+/* What a class in a place of a thread costs: what is in its bin, half a batch in the mean, and
+ * half of the page that is begun. */
+static uint64_t apart_cost(unsigned cls, unsigned batch)
 {
-	return ((uint64_t)limits_batch(cls) * class_info[cls].bytes + PAGE_BYTES) / 2;
+	return ((uint64_t)batch * class_info[cls].bytes + PAGE_BYTES) / 2;
 }
 
+/* One more place, which begins with small batches. */
 static uint64_t apart_costs(const uint64_t classes[2])
 {
 	uint64_t cost = 0;
 
 	for (unsigned w = 0; w < 2; w++) {
-		for (uint64_t bits = classes[w]; bits != 0; bits &= bits - 1)
-			cost += apart_cost(w * 64 + (unsigned)__builtin_ctzll(bits));
+		for (uint64_t bits = classes[w]; bits != 0; bits &= bits - 1) {
+			unsigned cls = w * 64 + (unsigned)__builtin_ctzll(bits);
+
+			cost += apart_cost(cls, limits_first(cls));
+		}
 	}
 	return cost;
 }
@@ -435,7 +439,7 @@ static uint64_t measure(void)
 			if (nr == 0)
 				continue;
 			live += (nr * ci->nr_objects - h->classes[cls].nr_free) * ci->bytes;
-			cost += apart_cost(cls);
+			cost += apart_cost(cls, h->classes[cls].batch);
 		}
 		lock_release(&h->lock, LOCK_HEAP);
 		used += live;

@@ -19,6 +19,8 @@
 
 /* Objects of a class that have come home and are worth a touch to join them to its bin. */
 #define INBOX_MUCH 64u
+/* A batch of a place is at most 1 / this of what the class has there. */
+#define PLACE_BATCH_FRACTION 16u
 
 /* --- malloc ------------------------------------------------------------------------- */
 
@@ -55,6 +57,18 @@ static bool refill_from_inboxes(struct heap *h, const struct bin *b)
 	return b->head != NULL;
 }
 
+/* In a place of its own a class begins small: half of a batch lies idle in its bin. */
+static unsigned batch_most(const struct heap *h, struct heap_class *hc, unsigned cls)
+{
+	uint32_t most = limits_batch(cls), first = limits_first(cls), part;
+
+	if (likely(h->place == PLACE_ANY))
+		return most;
+	part = slabs_count(hc) * class_info[cls].nr_objects / PLACE_BATCH_FRACTION;
+	part = part < first ? first : part;
+	return part < most ? part : most;
+}
+
 static unsigned refill_from_slabs(struct heap *h, struct bin *b, struct heap_class *hc,
 				  bool may_make)
 {
@@ -82,7 +96,7 @@ static unsigned refill_from_slabs(struct heap *h, struct bin *b, struct heap_cla
 		return 0;
 	b->head = head;
 	settle_set_length(b, taken);
-	most = limits_batch(b->cls);
+	most = batch_most(h, hc, b->cls);
 	hc->batch = (uint16_t)(want * 2 < most ? want * 2 : most);
 	return taken;
 }
