@@ -22,6 +22,8 @@
 #define BORROW_LOOKS_MAX 16u
 /* Slow paths of a heap since it last settled that make it worth settling it again. */
 #define IDLE_SLOW_MIN 64u
+/* Since the last look: a trickle. */
+#define IDLE_SLOW_FEW 16u
 
 struct heap heap_null;
 __thread struct heap *heap_now[NR_PLACES] = {
@@ -513,14 +515,15 @@ static void drain_ownerless(void)
 	settle_strays(strays);
 }
 
-/* Whether nobody came by a slow path since the last look, and many did since it was asked:
+/* Whether hardly anybody came by a slow path since the last look, and many did since it was asked:
  * a thread that idles with a trickle is not asked again and again. */
-static bool is_idle(struct heap *h)
+static bool is_idle(struct heap *h, bool *any_busy)
 {
 	bool idle;
 
 	lock_acquire(&h->lock, LOCK_HEAP);
-	idle = h->nr_slow == h->seen_slow && h->nr_slow - h->asked_slow >= IDLE_SLOW_MIN;
+	idle = h->nr_slow - h->seen_slow < IDLE_SLOW_FEW && h->nr_slow - h->asked_slow >= IDLE_SLOW_MIN;
+	*any_busy |= !h->ownerless && h->nr_slow - h->seen_slow >= IDLE_SLOW_MIN;
 	h->seen_slow = h->nr_slow;
 	if (idle)
 		h->asked_slow = h->nr_slow;
@@ -546,22 +549,22 @@ static void ask_idle(struct heap *h)
 
 bool heap_settle_idle(void)
 {
-	bool any_asked = false;
+	bool any = false;
 
 	for (struct heap *h = heap_first(); h != NULL; h = h->next_all) {
 		struct object *strays = NULL;
 
-		if (!is_idle(h))
+		if (!is_idle(h, &any))
 			continue;
 		ask_idle(h);
 		lock_acquire(&heaps_lock, LOCK_HEAPS);
-		any_asked |= !h->ownerless;
+		any |= !h->ownerless;
 		if (h->ownerless && !h->settled)
 			strays = settle_ownerless_locked(h);
 		lock_release(&heaps_lock, LOCK_HEAPS);
 		settle_strays(strays);
 	}
-	return any_asked;
+	return any;
 }
 
 /* The caller's own heaps first deliver and are settled last, because what others' chains

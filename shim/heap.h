@@ -266,7 +266,8 @@ void heap_leave_cordoned(void);
 /* Every cordoned slab of every heap is as others again. */
 void heap_uncordon_all(void);
 /* The same for heaps that have not been used since the last call, as far as they cache
- * something worth it; running threads are asked to.  Whether one was. */
+ * something worth it; running threads are asked to.  Whether one was, or is in the middle of
+ * much. */
 bool heap_settle_idle(void);
 void heap_check_all(void);
 

@@ -7,8 +7,8 @@
  * they are given back; below that its huge page stays whole.  Passes follow each other
  * in half a decay while something has changed, then there is none until a slab becomes
  * emptier than it was.  Before a pass, threads that idle are asked for what they cache, and have a
- * while to answer: what they cache keeps blocks from being wholly free, in which holes would be
- * made for nothing.
+ * while to answer, and those in the middle of much to end it: what they cache keeps blocks from
+ * being wholly free, in which holes would be made for nothing.
  *
  * Giving back is R11: under its heap's lock the objects that touch a hole leave their slab's
  * bitmap, so that nobody can have them; the locks are dropped; one vectored madvise for many
@@ -34,6 +34,8 @@
 #define HOLES_IN_SLAB_MAX 64u
 /* Blocks looked at in one slice: bounds how long it takes. */
 #define SLICE_BLOCKS 16u
+/* How often a pass waits for threads. */
+#define WAITS_MAX 2u
 /* How often a slice that finds somebody else at work comes again. */
 #define BUSY_NS ((uint64_t)10 * 1000 * 1000)
 
@@ -47,7 +49,7 @@ static struct {
 	struct lock lock;
 	char *at;         /* the last block looked at; NULL: a pass begins */
 	bool changed;     /* the pass has seen a slab that is not cold */
-	bool asked;       /* the pass waits for threads to settle what they cache */
+	unsigned nr_waits; /* for threads to settle what they cache, before this pass */
 	unsigned nr_holes;
 	struct hole holes[BATCH_HOLES];
 	struct os_range ranges[BATCH_HOLES];
@@ -289,14 +291,14 @@ static bool asks_first_locked(void)
 {
 	bool any;
 
-	if (state.asked) {
-		state.asked = false;
+	if (state.nr_waits == WAITS_MAX) {
+		state.nr_waits = 0;
 		return false;
 	}
 	lock_release(&state.lock, LOCK_HOLES);
 	any = heap_settle_idle();
 	lock_acquire(&state.lock, LOCK_HOLES);
-	state.asked = any;
+	state.nr_waits = any ? state.nr_waits + 1 : 0;
 	return any;
 }
 
