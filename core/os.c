@@ -448,7 +448,7 @@ int os_collapse(void *addr, size_t bytes)
 	return err;
 }
 
-/* --- residency: /proc/self/pagemap; PAGEMAP_SCAN, since Linux 6.7, and not in older headers ------------------ */
+/* --- residency: /proc/self/pagemap; PAGEMAP_SCAN since Linux 6.7, not in older headers --- */
 
 struct scan_region {
 	uint64_t start, end, categories;
