@@ -167,8 +167,8 @@ void os_released_begin(void);
 size_t os_released_end(void);
 /*
  * Moves pages: dst's contents become src's, src reads as zero; both stay mapped and
- * writable.  0 or -errno, and then only dst's contents may have been lost.  A moved mapping never merges
- * with its neighbours again: the caller bounds how many it makes.
+ * writable.  0 or -errno, and then only dst's contents may have been lost.  A moved mapping
+ * never merges with its neighbours again: the caller bounds how many it makes.
  */
 int os_move(void *dst, void *src, size_t bytes) MUST_CHECK;
 /* Makes pages resident and writable now; 0 or -errno, and then some may be. */

@@ -181,7 +181,7 @@ static struct pageblock *grow_unless_refused(enum migratetype mt)
 
 /* The type has no whole block to use, or only a clean one: what else there is. */
 static struct pageblock *pick_elsewhere(struct pageblock *clean, enum migratetype mt,
-						 unsigned order)
+					unsigned order)
 {
 	struct pageblock *block = NULL;
 
@@ -249,7 +249,7 @@ static NOINLINE struct pageblock *pick_kind(unsigned kind, unsigned order)
 	return block;
 }
 
-/* --- allocation of whole blocks ------------------------------------------------------------ */
+/* --- allocation of whole blocks ----------------------------------------------------------- */
 
 /* Whether it could not be had in an empty address space. */
 static bool is_absurd(size_t nr_pages, unsigned align_order)
@@ -290,7 +290,7 @@ static NOINLINE pfn_t alloc_blocks(size_t nr_pages, unsigned align_order,
 	return first;
 }
 
-/* --- allocation ------------------------------------------------------------------------------ */
+/* --- allocation --------------------------------------------------------------------------- */
 
 /* Blocks that are searched for a run longer than their largest aligned one. */
 #define TIGHT_LOOKS 4u
@@ -461,7 +461,7 @@ pfn_t zone_alloc(size_t nr_pages, unsigned align_order, enum migratetype mt, boo
 	return pfn;
 }
 
-/* --- freeing ------------------------------------------------------------------------------------ */
+/* --- freeing ------------------------------------------------------------------------------ */
 
 /* The block of a page that must be ours. */
 static inline struct pageblock *block_of(pfn_t pfn)
@@ -526,7 +526,7 @@ void zone_mark_clean(pfn_t pfn, size_t nr_pages)
 	zone_unlock();
 }
 
-/* --- growing a run in place ------------------------------------------------------------------------ */
+/* --- growing a run in place --------------------------------------------------------------- */
 
 /* Whether a run of a type may take these pages of a block. */
 static bool can_extend_into(const struct pageblock *block, unsigned n, unsigned from,
@@ -605,7 +605,7 @@ bool zone_extend(pfn_t pfn, size_t nr_pages, size_t new_nr_pages, bool *zeroed)
 	return done;
 }
 
-/* --- fork --------------------------------------------------------------------------------------------- */
+/* --- fork --------------------------------------------------------------------------------- */
 
 void core_fork_prepare(void)
 {

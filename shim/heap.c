@@ -515,14 +515,16 @@ static void drain_ownerless(void)
 	settle_strays(strays);
 }
 
-/* Whether hardly anybody came by a slow path since the last look, and many did since it was asked:
- * a thread that idles with a trickle is not asked again and again. */
+/* Whether hardly anybody came by a slow path since the last look, and many did since it was
+ * asked: a thread that idles with a trickle is not asked again and again.  Sets any_busy when
+ * a thread is in the middle of much. */
 static bool is_idle(struct heap *h, bool *any_busy)
 {
 	bool idle;
 
 	lock_acquire(&h->lock, LOCK_HEAP);
-	idle = h->nr_slow - h->seen_slow < IDLE_SLOW_FEW && h->nr_slow - h->asked_slow >= IDLE_SLOW_MIN;
+	idle = h->nr_slow - h->seen_slow < IDLE_SLOW_FEW &&
+	       h->nr_slow - h->asked_slow >= IDLE_SLOW_MIN;
 	*any_busy |= !h->ownerless && h->nr_slow - h->seen_slow >= IDLE_SLOW_MIN;
 	h->seen_slow = h->nr_slow;
 	if (idle)

@@ -12,8 +12,8 @@
  * Invariants (heap_check_all, as far as locks let it look): every object of a slab is live, or
  * set in the slab's bitmap, or on exactly one chain (a bin, an inbox, an outgoing slot);
  * nr_free of a slab counts its bitmap; a slab is on the list of the cordoned or the emptying
- * ones when it is one, else on that of its fullness or, without a free object, on none; the table entry of each of its granules is its heap's
- * bin, or 0 when it is cold.
+ * ones when it is one, else on that of its fullness or, without a free object, on none; the
+ * table entry of each of its granules is its heap's bin, or 0 when it is cold.
  */
 #ifndef PB_SHIM_HEAP_H
 #define PB_SHIM_HEAP_H
@@ -92,7 +92,7 @@ struct heap_class {
 	_Atomic uint32_t nr_slabs; /* also read without the lock, as a hint */
 	uint64_t nr_free;          /* in the bitmaps of all its slabs */
 	uint16_t batch;            /* objects for the next refill; 0: the first */
-	uint32_t inbox_most; /* objects in the inbox above which it is settled; set with its first */
+	uint32_t inbox_most;       /* objects above which the inbox is settled; with its first */
 };
 
 struct heap {

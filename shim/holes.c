@@ -257,7 +257,7 @@ static size_t purge_block(char *block, bool any_age)
 	return nr_flushed;
 }
 
-/* --- passes ---------------------------------------------------------------------------------- */
+/* --- passes ------------------------------------------------------------------------------- */
 
 static _Atomic uint64_t decay_ns;
 
@@ -371,7 +371,7 @@ void holes_init(uint64_t ns)
 		atomic_store_explicit(&holes_armed, true, memory_order_relaxed);
 }
 
-/* --- fork ---------------------------------------------------------------------------------------- */
+/* --- fork --------------------------------------------------------------------------------- */
 
 void holes_fork_prepare(void)
 {
