@@ -115,8 +115,9 @@ void thp_given_back(struct pageblock *block, bool whole)
 	if (!whole)
 		tell(block, IS(THP_HUGE), THP_SMALL);
 	else if (zone.total_pages * PAGE_BYTES >= zone.config.thp_from_bytes)
-		/* Also what is from before the heap was large. */
-		tell(block, ~0u, THP_HUGE);
+		/* Also what is from before the heap was large; but a soft limit that is less than
+		 * the heap counts what is used, and not what is resident beside it. */
+		tell(block, zone.total_pages <= zone.soft_pages ? ~0u : IS(THP_SMALL), THP_HUGE);
 }
 
 /* What was never touched is resident all the same, and shall be given back some time. */
