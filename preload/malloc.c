@@ -88,18 +88,11 @@ EXPORT void *reallocarray(void *p, size_t nr, size_t size)
 ALIAS(__libc_reallocarray, reallocarray)
 
 /* align: a power of two. */
-static NOINLINE void *aligned_run(size_t align, size_t size)
-{
-	if (unlikely(align > PTRDIFF_MAX || size > PTRDIFF_MAX - align))
-		return no_memory();
-	return shim_aligned_alloc(align, size);
-}
-
 static ALWAYS_INLINE void *aligned(size_t align, size_t size)
 {
 	if (likely(fast_aligns(align, size)))
 		return fast_malloc(class_aligned_size(align, size));
-	return aligned_run(align, size);
+	return shim_aligned_alloc(align, size);
 }
 
 EXPORT int posix_memalign(void **result, size_t align, size_t size)

@@ -117,8 +117,3 @@ struct birth births_end(const void *object, size_t nr_bytes)
 	atomic_fetch_sub_explicit(&live_bytes, nr_bytes, memory_order_relaxed);
 	return births_forget((uintptr_t)object);
 }
-
-struct birth births_of(uintptr_t object)
-{
-	return table[find(object)];
-}

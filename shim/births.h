@@ -33,9 +33,7 @@ uint64_t births_bytes(void);
 bool births_add(struct birth birth);
 /* The object dies; its record, or one with site 0 when it has none. */
 struct birth births_end(const void *object, size_t nr_bytes);
-/* The object is watched no longer, and lives; its record. */
+/* The object is watched no longer, and lives; its record, or one with site 0. */
 struct birth births_forget(uintptr_t object);
-/* The object's record, whose site is 0 when it has none. */
-struct birth births_of(uintptr_t object);
 
 #endif

@@ -177,8 +177,11 @@ COLD struct heap *heap_attach(unsigned place)
 
 void heap_set_own_blocks(unsigned place, bool own)
 {
-	atomic_store_explicit(&heap_kinds[place], (uint8_t)(own ? place : PLACE_ANY),
-			      memory_order_relaxed);
+	uint8_t kind = (uint8_t)(own ? place : PLACE_ANY);
+
+	/* Said at each push of a lifetime: threads share the line, and seldom write to it. */
+	if (atomic_load_explicit(&heap_kinds[place], memory_order_relaxed) != kind)
+		atomic_store_explicit(&heap_kinds[place], kind, memory_order_relaxed);
 }
 
 bool heap_use_place(unsigned place)

@@ -224,9 +224,7 @@ void *slow_malloc(size_t size)
 	struct heap *h = heap_current;
 	void *p = NULL;
 
-	if (h->counted && size <= SMALL_MAX)
-		p = take_at_hand(h, class_of(size), size);
-	else if (likely(size - SMALL_MAX - 1 < MEDIUM_MAX - SMALL_MAX))
+	if (size <= SMALL_MAX ? h->counted : likely(size <= MEDIUM_MAX))
 		p = take_at_hand(h, class_of(size), size);
 	return likely(p != NULL) ? p : malloc_any(size, PLACE_ANY, NULL);
 }

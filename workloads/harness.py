@@ -4,6 +4,7 @@ Needs nothing but Python's standard library, 3.8 or later.
 """
 
 import glob
+import json
 import math
 import os
 import platform
@@ -180,6 +181,16 @@ def put_between(path, name, lines):
     before, rest = text.split(begin)
     with open(path, "w", encoding="utf-8") as file:
         file.write("\n".join([before + begin, *lines, end + rest.split(end)[1]]))
+
+
+def add_to_report(build, name, title, columns, rows, text, **more):
+    """A section in the page that workloads/report makes; the path of what it is made from."""
+    folder = os.path.join(build, "report", "extra")
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, name + ".json")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({"title": title, "columns": columns, "rows": rows, "text": text, **more}, file)
+    return path
 
 
 def first_line(path, otherwise="?"):
