@@ -4,11 +4,12 @@
  * A whole block changes sides freely: nothing of another kind is in it.  A partly used
  * one is claimed only when at least half of it is free, so that what follows finds room
  * in the same block; failing that one run is taken where it hurts least, the fullest
- * block, or one that is kept for a kind, and the rest stays with the block's own type.  That last step has no further
- * conditions: grouping never makes an allocation fail (R10).
+ * block, or one that is kept for a kind, and the rest stays with the block's own type.
+ * That last step has no further conditions: grouping never makes an allocation fail (R10).
  *
  * CMA blocks never change their type (R1).  They are lent to MOVABLE and RECLAIMABLE
- * requests, as the very last resort, after growth: see contig.c.  Isolated blocks are on no list, so they are never seen here.
+ * requests, as the very last resort, after growth: see contig.c.  Isolated blocks are on
+ * no list, so they are never seen here.
  */
 #include "core/fallback.h"
 

@@ -23,6 +23,9 @@
 #define BATCH_BLOCKS PURGE_BATCH_BLOCKS
 /* Free dirty memory that may wait for its decay: this much and half of what is allocated. */
 #define WAITING_PAGES ((uint64_t)16384)
+/* Without a background thread: this much and a 32nd, but for so long after it was too little. */
+#define WAITING_ALONE_PAGES ((uint64_t)4096)
+#define PATIENT_NS ((uint64_t)10 * 1000 * 1000 * 1000)
 
 static uint64_t due_ns(const struct pageblock *block)
 {
@@ -46,17 +49,30 @@ static uint64_t retry_ns;
 static bool above_mark;
 
 /*
- * Whether so much waits that the oldest goes at once: a peak's memory is not kept whole.
- * As kswapd does, the background thread goes on until there is some room again, so that it is
- * not woken for each block.
+ * Without a background thread nobody may come by when a decay is over, so less may wait for it.
+ * What went early for that and is wanted again before its decay would have been over was
+ * needed: as much as elsewhere may wait from then on, until it has gone well for a while.
+ * Under the zone lock.
  */
-static bool too_much_waits(void)
-{
-	uint64_t most = WAITING_PAGES + zone.taken_pages / 2 +
-			zone.ready_blocks * PAGEBLOCK_PAGES;
+static struct {
+	uint64_t gone_ns; /* when something went early; 0: nothing since that was looked at */
+	uint64_t patient_until_ns;
+} early;
 
-	if (above_mark && work_has_background())
-		most -= most / 8;
+/*
+ * Whether so much waits that the oldest goes at once: a peak's memory is not kept whole.
+ * As kswapd does, whoever gives back goes on until there is some room again, so that it is
+ * not done for each block.
+ */
+static bool too_much_waits(uint64_t now_ns)
+{
+	uint64_t most = WAITING_PAGES + zone.taken_pages / 2;
+
+	if (!work_has_background() && now_ns >= early.patient_until_ns)
+		most = WAITING_ALONE_PAGES + zone.taken_pages / 32;
+	most += zone.ready_blocks * PAGEBLOCK_PAGES;
+	if (above_mark)
+		most -= work_has_background() ? most / 8 : most / 2;
 	above_mark = nr_refused == 0 &&
 		     (zone.dirty_free_pages > most || limit_is_soft_hit_locked());
 	return above_mark;
@@ -87,7 +103,20 @@ void zone_idle_locked(struct pageblock *block)
 	block->idle_since_ns = os_now_ns();
 	if (unlikely(zone.inherited_blocks > 0))
 		zone.inherited_blocks--;
-	work_due(&purge_work, too_much_waits() ? block->idle_since_ns : due_ns(block));
+	work_due(&purge_work, too_much_waits(block->idle_since_ns) ? block->idle_since_ns
+								   : due_ns(block));
+}
+
+void purge_missed_locked(void)
+{
+	uint64_t now_ns;
+
+	if (early.gone_ns == 0)
+		return;
+	now_ns = os_now_ns();
+	if (now_ns - early.gone_ns < zone.config.decay_ns)
+		early.patient_until_ns = now_ns + PATIENT_NS;
+	early.gone_ns = 0;
 }
 
 /* --- a batch --------------------------------------------------------------------------------- */
@@ -379,8 +408,10 @@ static uint64_t purge_due(uint64_t now_ns)
 	}
 	while ((oldest = oldest_idle()) != NULL) {
 		due = due_ns(oldest);
-		if (due > now_ns && too_much_waits())
+		if (due > now_ns && too_much_waits(now_ns)) {
 			due = now_ns;
+			early.gone_ns = now_ns;
+		}
 		if (due > now_ns || batch.nr == BATCH_BLOCKS)
 			break;
 		begin_locked(&batch, oldest);
@@ -404,7 +435,7 @@ static COLD uint64_t purge_run(uint64_t now_ns)
 	do {
 		due = purge_due(now_ns);
 		zone_lock();
-		much = due <= now_ns && !work_has_background() && too_much_waits();
+		much = due <= now_ns && !work_has_background() && too_much_waits(now_ns);
 		zone_unlock();
 	} while (much);
 	return due;

@@ -24,8 +24,8 @@
  * places, and nothing makes more than EDGES_MAX of them, each at most one more mapping.
  *
  * thp of a block is read and written under the zone lock, and only by whoever grows the span,
- * keeps the block from becoming wholly free or being taken meanwhile, or is the background
- * thread.  Not guaranteed: that a hole which is made while the background thread collapses the
+ * opens the block, keeps it from becoming wholly free or being taken meanwhile, or is the
+ * background thread.  Not guaranteed: that a hole which is made while the background thread collapses the
  * block stays one.
  */
 #include "core/span.h"
@@ -42,6 +42,8 @@
 #define SCAN_BLOCKS ((size_t)256)
 /* Without a block opened. */
 #define QUIET_NS ((uint64_t)100 * 1000 * 1000)
+/* How long a refusal by the system is believed. */
+#define REFUSED_NS ((uint64_t)1000 * 1000 * 1000)
 
 /* --- mappings -------------------------------------------------------------------------- */
 
@@ -90,18 +92,22 @@ static bool set_locked(struct pageblock *block, enum thp thp)
  * been told. */
 static void tell(struct pageblock *block, unsigned from, enum thp thp)
 {
+	static uint64_t refused_until_ns; /* under the zone lock */
+	uint64_t now_ns = os_now_ns();
 	uint8_t was;
 	bool may;
 
 	zone_lock();
 	was = block->thp;
-	may = (from & IS(was)) != 0 && was != thp && set_locked(block, thp);
+	may = (from & IS(was)) != 0 && was != thp && now_ns >= refused_until_ns &&
+	      set_locked(block, thp);
 	zone_unlock();
 	if (!may || os_hugepage(pfn_to_addr(block->pfn), PAGEBLOCK_BYTES, thp == THP_HUGE))
 		return;
 	/* At vm.max_map_count, or there is no such thing here. */
 	zone_lock();
 	(void)set_locked(block, (enum thp)was);
+	refused_until_ns = now_ns + REFUSED_NS;
 	zone_unlock();
 }
 
@@ -346,7 +352,12 @@ static void collapse(struct pageblock *block)
 		(void)set_locked(block, THP_COLLAPSED);
 	is_huge = block->thp != THP_SMALL;
 	zone_unlock();
-	if (!is_huge || os_collapse(pfn_to_addr(block->pfn), PAGEBLOCK_BYTES) != 0)
+	if (!is_huge) {
+		/* Perhaps begun anew, before the system was told of huge pages. */
+		(void)os_hugepage(pfn_to_addr(block->pfn), PAGEBLOCK_BYTES, false);
+		return;
+	}
+	if (os_collapse(pfn_to_addr(block->pfn), PAGEBLOCK_BYTES) != 0)
 		return;
 	zone_lock();
 	block->broken = 0;

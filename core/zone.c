@@ -56,6 +56,7 @@ void core_reconfigure(const struct core_config *config)
 	zone.config.purge_lazily = config->purge_lazily;
 	limit_set_locked(config);
 	zone.config.thp_from_bytes = config->thp_from_bytes;
+	zone.config.thp_extra_percent = config->thp_extra_percent;
 	zone_unlock();
 	/* What waits is looked at by the new decay. */
 	purge_soon();
@@ -207,6 +208,8 @@ static NOINLINE struct pageblock *pick_clean(struct pageblock *clean, enum migra
 {
 	struct pageblock *block = pick_elsewhere(clean, mt, order);
 
+	if (block != NULL && block->nr_dirty == 0)
+		purge_missed_locked();
 	if (block != NULL && order < PAGEBLOCK_ORDER - 1 && pageblock_whole(block))
 		thp_opens_locked(block);
 	return block;
@@ -283,6 +286,8 @@ static NOINLINE pfn_t alloc_blocks(size_t nr_pages, unsigned align_order,
 		size_t n = nr_pages < PAGEBLOCK_PAGES ? nr_pages : PAGEBLOCK_PAGES;
 
 		zone_set_type_locked(block, mt);
+		if (block->nr_dirty == 0)
+			purge_missed_locked();
 		zero &= take(block, 0, (unsigned)n);
 		nr_pages -= n;
 	}

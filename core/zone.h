@@ -70,8 +70,7 @@ static inline void zone_unlock(void)
 
 /*
  * Up to nr naturally aligned runs of 2^order pages from one block, of the kind if there is
- * room; runs[i] gets
- * pfn << 1 | reads as zero.  Returns how many; 0: there is no room.
+ * room; runs[i] gets pfn << 1 | reads as zero.  Returns how many; 0: there is no room.
  */
 unsigned zone_alloc_bulk_locked(unsigned order, enum migratetype mt, unsigned kind, unsigned nr,
 				uint64_t *runs);
@@ -111,6 +110,8 @@ void purge_init(void);
 void purge_fork_child(void);
 /* Looks at what is due anew. */
 void purge_soon(void);
+/* A block that is not resident is about to be used. */
+void purge_missed_locked(void);
 /*
  * Gives back the free dirty runs of blocks, wholly free ones or not, without locks; at most
  * PURGE_BATCH_BLOCKS of them.  Blocks that somebody else is giving back are left to him.

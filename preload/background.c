@@ -48,14 +48,16 @@
 #define AGAIN_NS (100 * MS)
 /* Between two looks at a cgroup's use. */
 #define LOOK_NS (100 * MS)
+/* From when on PSI triggers are worth what it costs to close them. */
+#define OLD_NS (1000 * MS)
 #define BUCKET_NS ((uint64_t)60 * 1000 * MS)
 
 enum state { NONE, STARTING, RUNNING, OVER };
 
-
 static struct {
 	_Atomic int state;
 	_Atomic bool stop;
+	bool is_old; /* the thread's own: it watches PSI triggers */
 	pthread_t thread;
 	/* Its own end of the pair; the other one is work_waker, for others to see. */
 	struct work_waker sleeper;
@@ -93,15 +95,17 @@ static void end_close(struct work_waker *end)
 
 static bool end_open(struct work_waker *end, int fd)
 {
-	int high = fcntl(fd, F_DUPFD_CLOEXEC, FDS_FROM);
 	struct stat s;
+	int high;
 
+	/* Before it has a number that the program may take for one of its own. */
+	if (fstat(fd, &s) != 0)
+		return false;
+	high = fcntl(fd, F_DUPFD_CLOEXEC, FDS_FROM);
 	if (high >= 0)
 		(void)syscall(SYS_close, fd);
 	else
 		high = fd;
-	if (fstat(high, &s) != 0)
-		return false;
 	end->dev = s.st_dev;
 	end->ino = s.st_ino;
 	/* Relaxed: as end_fd(); a waker that sees the number before the inode wakes nobody,
@@ -202,7 +206,7 @@ static bool drain(const struct pollfd *fd)
 	if (end_is_own(&background.sleeper) &&
 	    recv(fd->fd, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
 		return true;
-	pressure_open();
+	pressure_open(background.is_old);
 	return open_ends();
 }
 
@@ -248,15 +252,20 @@ static bool sleep_until(uint64_t next, uint64_t now, uint64_t wait_ns)
 static void *run(void *unused)
 {
 	struct bucket bucket = {.ns = percent_of(BUCKET_NS), .since_ns = now_ns()};
+	uint64_t born = now_ns();
 	bool can_sleep = true;
 
 	(void)unused;
 	(void)prctl(PR_SET_NAME, "pageblock");
-	pressure_open();
+	pressure_open(false);
 	while (can_sleep && !must_stop()) {
 		uint64_t now = now_ns();
 		uint64_t next;
 
+		if (!background.is_old && now - born >= OLD_NS) {
+			background.is_old = true;
+			pressure_open(true);
+		}
 		if (pressure_must_look() && pressure_look())
 			shim_pressed();
 		next = work_run(now);
@@ -416,6 +425,7 @@ void background_fork_child(void)
 	/* The descriptors are the parent's too. */
 	close_ends();
 	pressure_close();
+	background.is_old = false;
 	/* Relaxed: there is one thread. */
 	atomic_store_explicit(&background.stop, false, memory_order_relaxed);
 	atomic_store_explicit(&background.state, NONE, memory_order_relaxed);

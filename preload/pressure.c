@@ -3,20 +3,23 @@
  *
  *   PSI triggers     of the system, and of the process's cgroup where it is of version 2:
  *                    somebody waited for memory for 150 ms of 2 s (the window that the
- *                    kernel lets everybody use)
+ *                    kernel lets everybody use).  Closing one takes the kernel some 30 ms,
+ *                    at exit too, so a process that is over soon has none
  *   a threshold      of a cgroup of version 1, by cgroup.event_control: an eventfd
  *   looking          at the cgroup's use, where neither may be opened; only while there is
  *                    something that could be given back, so that an idle process sleeps
  *
- * What cannot be opened, or goes away later, is left out without a word: the others, or
- * the decay, are the next best.  Descriptors are compared with what was opened before each
- * use, as in background.c.
+ * What cannot be opened, or goes away later, is left out: the others, or the decay, are the
+ * next best.  That is said, in one line each, to who has asked for it: pressure:true, or a
+ * limit in percent of the cgroup's.  Descriptors are compared with what was opened before
+ * each use, as in background.c.
  */
 #define _GNU_SOURCE
 #include "preload/pressure.h"
 
 #include "preload/cgroup.h"
 #include "preload/config.h"
+#include "preload/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -35,18 +38,70 @@ static struct watch {
 	int fd; /* -1: none */
 	dev_t dev;
 	ino_t ino;
+	uint64_t event; /* eventfds have one inode, but a number each; 0: it is none */
 } watches[PRESSURE_FDS] = {{.fd = -1}, {.fd = -1}, {.fd = -1}};
 
 static struct cgroup cgroup;
 
+/* --- what is said ---------------------------------------------------------------------- */
+
+static bool is_asked_for(void)
+{
+	uint64_t limits = config_value(OPT_soft_limit) | config_value(OPT_hard_limit);
+
+	return config_value(OPT_pressure) == PRESSURE_TRUE || (limits & OPTION_IN_PERCENT) != 0;
+}
+
+/* Each once. */
+static void say(bool *said, const char *what)
+{
+	struct text line = {.len = 0};
+
+	if (*said || !is_asked_for())
+		return;
+	*said = true;
+	text_string(&line, "pageblock: ");
+	text_string(&line, what);
+	text_end_line(&line);
+	text_write(&line, STDERR_FILENO);
+}
+
 /* --- descriptors ------------------------------------------------------------------------ */
+
+/* The number of an eventfd; 0: it is none, or the system does not say. */
+static uint64_t event_number(int fd)
+{
+	static const char label[] = "eventfd-id:";
+	struct text path = {.len = 0};
+	char lines[256];
+	const char *at;
+	uint64_t n = 0;
+	ssize_t len;
+
+	text_string(&path, "/proc/self/fdinfo/");
+	text_number(&path, (uint64_t)fd, 0);
+	path.bytes[path.len] = '\0';
+	fd = open(path.bytes, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	len = read(fd, lines, sizeof(lines) - 1);
+	(void)close(fd);
+	lines[len > 0 ? len : 0] = '\0';
+	at = strstr(lines, label);
+	for (at = at == NULL ? "" : at + strlen(label); *at == ' ' || *at == '\t';)
+		at++;
+	for (; *at >= '0' && *at <= '9'; at++)
+		n = n * 10 + (uint64_t)(*at - '0');
+	return n;
+}
 
 static bool is_own(const struct watch *watch)
 {
 	struct stat s;
 
 	return watch->fd >= 0 && fstat(watch->fd, &s) == 0 && s.st_dev == watch->dev &&
-	       s.st_ino == watch->ino;
+	       s.st_ino == watch->ino &&
+	       (watch->event == 0 || event_number(watch->fd) == watch->event);
 }
 
 static void watch_close(struct watch *watch)
@@ -58,16 +113,21 @@ static void watch_close(struct watch *watch)
 
 static void watch_set(struct watch *watch, int fd)
 {
-	int high = fcntl(fd, F_DUPFD_CLOEXEC, FDS_FROM);
+	struct watch opened = {.fd = fd, .event = event_number(fd)};
 	struct stat s;
+	int high;
 
-	if (high >= 0)
-		(void)close(fd);
-	else
-		high = fd;
-	if (fstat(high, &s) != 0)
+	/* Before it has a number that the program may take for one of its own. */
+	if (fstat(fd, &s) != 0)
 		return;
-	*watch = (struct watch){.fd = high, .dev = s.st_dev, .ino = s.st_ino};
+	opened.dev = s.st_dev;
+	opened.ino = s.st_ino;
+	high = fcntl(fd, F_DUPFD_CLOEXEC, FDS_FROM);
+	if (high >= 0) {
+		(void)close(fd);
+		opened.fd = high;
+	}
+	*watch = opened;
 }
 
 void pressure_close(void)
@@ -137,20 +197,33 @@ static void open_threshold(void)
 		(void)close(event);
 }
 
-void pressure_open(void)
+static void open_triggers(void)
 {
+	static bool said_unseen;
 	char path[CGROUP_PATH_MAX];
 
-	pressure_close();
-	if (!config_value(OPT_pressure))
-		return;
-	cgroup_find(&cgroup);
 	open_psi(SYSTEM_PSI, "/proc/pressure/memory");
 	if (cgroup.pressure_dir[0] != '\0' &&
 	    cgroup_path(path, cgroup.pressure_dir, "memory.pressure"))
 		open_psi(CGROUP_PSI, path);
+	for (unsigned i = 0; i < PRESSURE_FDS; i++)
+		if (watches[i].fd >= 0)
+			return;
+	say(&said_unseen, pressure_must_look()
+				  ? "no PSI to watch; the cgroup's use is looked at instead"
+				  : "no PSI to watch; memory goes back by the decay alone");
+}
+
+void pressure_open(bool triggers)
+{
+	pressure_close();
+	if (config_value(OPT_pressure) == PRESSURE_FALSE)
+		return;
+	cgroup_find(&cgroup);
 	if (cgroup.is_v1)
 		open_threshold();
+	if (triggers || is_asked_for())
+		open_triggers();
 }
 
 /* --- waiting and looking -------------------------------------------------------------------- */
@@ -208,7 +281,10 @@ bool pressure_must_look(void)
 
 bool pressure_look(void)
 {
+	static bool said_gone;
 	uint64_t used = cgroup_used_bytes(&cgroup);
 
+	if (used == UINT64_MAX && pressure_must_look())
+		say(&said_gone, "the cgroup's use cannot be read any more; the limits stay");
 	return used != UINT64_MAX && used > threshold_bytes();
 }

@@ -10,8 +10,9 @@
 
 #define PRESSURE_FDS 3u
 
-/* Opens what there is; again after the program has closed descriptors. */
-void pressure_open(void);
+/* Opens what there is, PSI triggers only if they are wanted by now or asked for by name;
+ * again after the program has closed descriptors. */
+void pressure_open(bool triggers);
 /* In the child of fork, and when the thread ends. */
 void pressure_close(void);
 

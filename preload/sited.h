@@ -55,25 +55,10 @@ static ALWAYS_INLINE void *sited_nothing(size_t size)
  */
 static ALWAYS_INLINE void *sited_malloc(size_t size, struct sites_caller caller)
 {
-	uintptr_t site = caller.site;
-	unsigned place = sites_place_of(site), depth = 0;
-	void *p;
+	unsigned place = sites_look_through(&caller);
+	void *p = fast_malloc_from(heap_now[place], size, sited_nothing);
 
-	while (place == PLACE_WRAPPED && depth < WRAPPER_DEPTH) {
-		const struct sites_wrapper *w = sites_wrapper_at(site);
-
-		if (w == NULL)
-			break;
-		site = sites_behind(w, caller.stack);
-		place = sites_place_of(site);
-		depth++;
-	}
-	p = fast_malloc_from(heap_now[place], size, sited_nothing);
-	if (likely(p != NULL))
-		return p;
-	caller.site = site;
-	caller.depth = depth;
-	return sites_malloc(size, caller);
+	return likely(p != NULL) ? p : sites_malloc(size, caller);
 }
 
 /*

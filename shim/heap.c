@@ -440,6 +440,7 @@ void heap_uncordon_all(void)
 /* Bins and batches are as short as those of a new heap: it is not in use. */
 static void shrink_caches(struct heap *h)
 {
+	lock_acquire(&h->lock, LOCK_HEAP);
 	for (unsigned cls = 0; cls < NR_CLASSES; cls++) {
 		struct bin *b = &h->bins[cls];
 
@@ -447,6 +448,7 @@ static void shrink_caches(struct heap *h)
 		b->room = b->max;
 		h->classes[cls].batch = 0;
 	}
+	lock_release(&h->lock, LOCK_HEAP);
 }
 
 static void answer(struct heap *h)

@@ -258,6 +258,10 @@ void heap_thread_exit(void);
  * inboxes and page caches, the caller's own all.  What other threads have in their bins
  * and outgoing slots is theirs: at most BIN_BYTES_MAX and BATCH_BYTES_MAX each. */
 void heap_drain_all(void);
+/* The same for heaps that have not been used since the last call, as far as they cache
+ * something worth it; running threads are asked to.  Whether one was, or is in the middle of
+ * much. */
+bool heap_settle_idle(void);
 /* The calling thread's own heap alone. */
 void heap_flush(void);
 /* What anybody caches of cordoned slabs is settled: at once where it can be reached, by
@@ -265,10 +269,6 @@ void heap_flush(void);
 void heap_leave_cordoned(void);
 /* Every cordoned slab of every heap is as others again. */
 void heap_uncordon_all(void);
-/* The same for heaps that have not been used since the last call, as far as they cache
- * something worth it; running threads are asked to.  Whether one was, or is in the middle of
- * much. */
-bool heap_settle_idle(void);
 void heap_check_all(void);
 
 void heap_fork_prepare(void);

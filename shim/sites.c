@@ -7,7 +7,6 @@
 #include "shim/slow.h"
 #include "shim/survival.h"
 
-#include <errno.h>
 #include <string.h>
 
 #define NR_SETS 64u
@@ -157,12 +156,18 @@ static bool follows_call(uintptr_t at, uintptr_t inside, bool strictly)
 	       (p[-3] == 0xff && (p[-2] & 0x38) == 0x10);   /* call *disp8(%reg) */
 }
 
+/* Whether a word of the stack is there: what is on the page that the stack begins on is. */
+static bool is_on_stack(const uintptr_t *stack, unsigned up)
+{
+	return ((uintptr_t)stack ^ (uintptr_t)&stack[up]) < PAGE_BYTES || os_readable(&stack[up]);
+}
+
 /* Where the return address of the caller of the function that holds the site stands, in
  * words from its stack at the call; -1: not found. */
 static int find_up(uintptr_t site, const uintptr_t *stack)
 {
 	for (unsigned strictly = 2; strictly-- > 0;) {
-		for (unsigned i = 0; i < WRAPPER_FRAME_MAX; i++) {
+		for (unsigned i = 0; i < WRAPPER_FRAME_MAX && is_on_stack(stack, i); i++) {
 			if (stack[i] != site && follows_call(stack[i], site, strictly))
 				return (int)i;
 		}
@@ -174,8 +179,11 @@ static int find_up(uintptr_t site, const uintptr_t *stack)
 static bool wrapper_add(uintptr_t site, int up)
 {
 	struct sites_wrapper *w = &sites_wrappers[sites_wrapper_home(site)];
+	/* Relaxed: all writers hold the lock. */
+	uintptr_t was = atomic_load_explicit(&w->site, memory_order_relaxed);
 
-	if (atomic_load_explicit(&w->site, memory_order_relaxed) != 0)
+	/* It is there already when its site was forgotten and has come again. */
+	if (was != 0 && was != site)
 		return false;
 	atomic_store_explicit(&w->up, (uint32_t)up, memory_order_relaxed);
 	/* Release: pairs with the acquire in sites_wrapper_at(). */
@@ -202,6 +210,12 @@ static struct site *site_known(uintptr_t site)
 	return NULL;
 }
 
+/* A wrapper does not grow, because what it asks for counts for its callers. */
+static bool goes_before(const struct site *a, const struct site *b)
+{
+	return a->is_wrapper != b->is_wrapper ? b->is_wrapper : a->nr_bytes < b->nr_bytes;
+}
+
 /* The site's entry, which takes the place of the set's smallest when it is new. */
 static struct site *site_entry(uintptr_t site)
 {
@@ -210,7 +224,7 @@ static struct site *site_entry(uintptr_t site)
 	if (likely(known != NULL))
 		return known;
 	for (unsigned i = 1; i < NR_WAYS; i++) {
-		if (set[i].nr_bytes < least->nr_bytes)
+		if (goes_before(&set[i], least))
 			least = &set[i];
 	}
 	if (least->site != 0) {
@@ -531,12 +545,16 @@ static void give_blocks(uint64_t used)
 static void reclaim_places(void)
 {
 	for (unsigned i = PLACE_ANY + 1; i < NR_PLACES; i++) {
-		if (sites.places[i].given && sites.places[i].nr_sites == 0) {
-			sites.places[i].given = false;
-			sites.places[i].own_blocks = false;
-			if (i < PLACE_WRAPPED)
-				heap_set_own_blocks(i, false);
-			memset(sites.places[i].classes, 0, sizeof(sites.places[i].classes));
+		struct place *p = &sites.places[i];
+
+		if (!p->given || p->nr_sites > 0)
+			continue;
+		p->given = false;
+		memset(p->classes, 0, sizeof(p->classes));
+		/* What the program says has blocks of its own for good. */
+		if (i < PLACE_WRAPPED) {
+			p->own_blocks = false;
+			heap_set_own_blocks(i, false);
 		}
 	}
 }
@@ -562,7 +580,12 @@ static void watch_callers(struct site *s, const struct sites_caller *caller)
 		if (s->never_wrapper)
 			return;
 	}
-	from = caller->stack[s->up];
+	from = is_on_stack(caller->stack, (unsigned)s->up) ? caller->stack[s->up] : 0;
+	/* Where it stood by chance once it does not stand time and again. */
+	if (!follows_call(from, s->site, false)) {
+		s->never_wrapper = true;
+		return;
+	}
 	if (s->nr_samples == 0)
 		s->first_caller = from;
 	s->nr_samples++;
@@ -709,19 +732,8 @@ COLD void sites_note(struct sites_caller *caller, unsigned cls, size_t nr_bytes)
 
 void *sites_malloc(size_t size, struct sites_caller caller)
 {
-	unsigned place = sites_place_of(caller.site);
+	unsigned place = sites_look_through(&caller);
 
-	while (unlikely(place == PLACE_WRAPPED) && caller.depth < WRAPPER_DEPTH) {
-		const struct sites_wrapper *w = sites_wrapper_at(caller.site);
-
-		if (w == NULL)
-			break;
-		caller.site = sites_behind(w, caller.stack);
-		caller.depth++;
-		place = sites_place_of(caller.site);
-	}
-	if (unlikely(place == PLACE_WRAPPED))
-		place = PLACE_ANY;
 	return slow_malloc_at(size, place, &caller);
 }
 

@@ -26,7 +26,7 @@
  * once and then read.
  *
  * Invariants: a place other than PLACE_ANY is given to a site only under the sites lock, by
- * look(); the table's bytes are below NR_PLACES.
+ * look(), and PLACE_WRAPPED by watch_callers(); the table's bytes are below NR_PLACES.
  */
 #ifndef PB_SHIM_SITES_H
 #define PB_SHIM_SITES_H
@@ -93,6 +93,23 @@ static ALWAYS_INLINE uintptr_t sites_behind(const struct sites_wrapper *w,
 {
 	/* Relaxed: published with the site. */
 	return stack[atomic_load_explicit(&w->up, memory_order_relaxed)];
+}
+
+/* The caller behind wrappers, and its place. */
+static ALWAYS_INLINE unsigned sites_look_through(struct sites_caller *caller)
+{
+	unsigned place = sites_place_of(caller->site);
+
+	while (place == PLACE_WRAPPED && caller->depth < WRAPPER_DEPTH) {
+		const struct sites_wrapper *w = sites_wrapper_at(caller->site);
+
+		if (w == NULL)
+			break;
+		caller->site = sites_behind(w, caller->stack);
+		caller->depth++;
+		place = sites_place_of(caller->site);
+	}
+	return place == PLACE_WRAPPED ? PLACE_ANY : place;
 }
 
 /* In a function that keeps a frame pointer, as everyone does that asks for its frame. */

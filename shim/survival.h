@@ -33,7 +33,7 @@
 
 /* An object that was watched. */
 struct life {
-	uintptr_t object; /* 0: it has died */
+	uintptr_t object; /* 0: it has died, or was dropped */
 	uint64_t at;      /* birth on the clock; age of one that has died */
 };
 

@@ -286,7 +286,6 @@ Test(backing, what_is_dense_is_collapsed, .init = start_late, .fini = finish)
 	cr_assert(fake_os.nr_collapses == nr_small - 2 && work_next_ns == WORK_NEVER);
 }
 
-/* A huge page would be a copy of what a fork child shares. */
 /* Given back as wholes in a large heap, they have huge pages when they are used again. */
 Test(backing, what_is_from_before_becomes_huge_when_given_back, .init = start_late, .fini = finish)
 {
@@ -302,6 +301,48 @@ Test(backing, what_is_from_before_becomes_huge_when_given_back, .init = start_la
 	cr_assert(zone.thp_edges == 0);
 }
 
+/* Where there is no such thing the system is not asked for each block, nor for good. */
+Test(backing, a_refusal_is_believed_for_a_while, .init = start_late, .fini = finish)
+{
+	pfn_t pfn = take(NR / 2 * 512);
+
+	fake_os.fail_hugepage = true;
+	for (unsigned i = 0; i < 8; i++) {
+		give_pages(pfn + i * 512, 512);
+		age(1);
+	}
+	cr_assert(span_block(pfn)->thp == THP_NONE);
+	cr_assert(fake_os.nr_hugepage_refused == 1, "%u", fake_os.nr_hugepage_refused);
+	fake_os.now_ns += 1000 * MS;
+	fake_os.fail_hugepage = false;
+	give_pages(pfn + 8 * 512, 512);
+	age(3);
+	cr_assert(span_block(pfn + 8 * 512)->thp == THP_HUGE);
+	give_pages(pfn + 9 * 512, (NR / 2 - 9) * 512);
+}
+
+/* thp_extra may change while the program runs. */
+Test(backing, the_percentage_may_change, .init = start_late, .fini = finish)
+{
+	pfn_t pfn = take(NR / 2 * 512);
+
+	/* More than 3 % of each block are not resident, and fewer than 20 %. */
+	for (size_t i = 0; i < NR / 2; i++)
+		fake_os_clean(pfn + i * 512, 40);
+	thp_grown_locked(span_at(0), 0, 0, false);
+	fake_os.now_ns += 3000 * MS;
+	work(100);
+	cr_assert(fake_os.nr_collapses == 0);
+	config.thp_extra_percent = 20;
+	core_reconfigure(&config);
+	thp_grown_locked(span_at(0), 0, 0, false);
+	fake_os.now_ns += 3000 * MS;
+	work(100);
+	cr_assert(fake_os.nr_collapses > 0);
+	give_pages(pfn, NR / 2 * 512);
+}
+
+/* A huge page would be a copy of what a fork child shares. */
 Test(backing, what_is_shared_after_a_fork_is_not_collapsed, .init = start_late, .fini = finish)
 {
 	(void)take(NR / 2 * 512);

@@ -41,26 +41,76 @@ static void start_large(void)
 	start();
 }
 
-/* 64 MiB and half of what is allocated may wait; what is more goes at once, oldest first. */
+static void nobody(void)
+{
+}
+
+static unsigned nr_waiting(void)
+{
+	return (unsigned)(stats().dirty_free_pages / 512);
+}
+
+/* 64 MiB and half of what is allocated may wait; of what is more the oldest goes at once, until
+ * there is room for an eighth. */
 Test(purge, too_much_does_not_wait, .init = start_large, .fini = finish_own)
 {
 	pfn_t kept = take(8 * 512), first = take(36 * 512), second = take(4 * 512);
 
+	work_background(nobody);
 	give_pages(first, 36 * 512);
-	work_tick();
+	(void)work_run(fake_os.now_ns);
 	cr_assert(fake_os.nr_purges == 0);
 	fake_os.now_ns += MS;
 	give_pages(second, 4 * 512);
-	work_tick();
-	cr_assert(stats().dirty_free_pages == 36 * 512, "%llu",
-		  (unsigned long long)stats().dirty_free_pages);
+	for (unsigned i = 0; i < 4; i++)
+		(void)work_run(fake_os.now_ns);
+	cr_assert(nr_waiting() == 31, "%u", nr_waiting());
 	for (pfn_t pfn = second; pfn < second + 4 * 512; pfn += 512)
 		cr_assert(fake_os_touched(pfn));
-	/* More than a batch, and nobody else may come by. */
 	give_pages(kept, 8 * 512);
+	for (unsigned i = 0; i < 4; i++)
+		(void)work_run(fake_os.now_ns);
+	cr_assert(nr_waiting() == 28, "%u", nr_waiting());
+}
+
+/* 16 MiB and a 32nd, down to half of it, by whoever comes by, who may be the last one; unless it
+ * was needed shortly before. */
+Test(purge, less_waits_without_a_background_thread, .init = start_large, .fini = finish_own)
+{
+	pfn_t kept = take(64 * 512), pfn = take(10 * 512);
+
+	give_pages(pfn, 10 * 512);
 	work_tick();
-	cr_assert(stats().dirty_free_pages == 32 * 512, "%llu",
-		  (unsigned long long)stats().dirty_free_pages);
+	cr_assert(nr_waiting() == 10 && fake_os.nr_purges == 0);
+	for (unsigned i = 0; i < 3; i++) {
+		pfn = take(16 * 512);
+		give_pages(pfn, 16 * 512);
+		work_tick();
+		/* The second time it is known. */
+		cr_assert(nr_waiting() == (i == 0 ? 5 : 16), "%u in round %u", nr_waiting(), i);
+	}
+	fake_os.now_ns += 9900 * MS;
+	work_tick();
+	work_tick();
+	cr_assert(nr_waiting() == 0);
+	pfn = take(16 * 512);
+	give_pages(pfn, 16 * 512);
+	work_tick();
+	cr_assert(nr_waiting() == 16);
+	fake_os.now_ns += 200 * MS;
+	work_tick();
+	work_tick();
+	pfn = take(16 * 512);
+	give_pages(pfn, 16 * 512);
+	work_tick();
+	cr_assert(nr_waiting() == 5, "it is forgotten: %u", nr_waiting());
+	/* What is wanted after its decay was not needed. */
+	fake_os.now_ns += 100 * MS;
+	pfn = take(16 * 512);
+	give_pages(pfn, 16 * 512);
+	work_tick();
+	cr_assert(nr_waiting() == 5, "%u", nr_waiting());
+	give_pages(kept, 64 * 512);
 }
 
 /* When the system refuses, that is believed until a decay has passed. */
@@ -139,6 +189,8 @@ Test(purge, oldest_first_and_a_few_at_a_time, .init = start, .fini = finish_own)
 	pfn_t pfn = take(NR * 512);
 	unsigned ticks = 0;
 
+	/* With which more may wait. */
+	work_background(nobody);
 	for (size_t b = 0; b < NR; b++) {
 		fake_os.now_ns += MS;
 		give_pages(pfn + (NR - 1 - b) * 512, 512);
@@ -147,7 +199,7 @@ Test(purge, oldest_first_and_a_few_at_a_time, .init = start, .fini = finish_own)
 	/* The first one freed, the highest, is due now; then one each ms. */
 	for (size_t b = 0; b < 4; b++) {
 		fake_os.now_ns += MS;
-		work_tick();
+		(void)work_run(fake_os.now_ns);
 		cr_assert(!fake_os_touched(pfn + (NR - 1 - b) * 512));
 		cr_assert(fake_os_touched(pfn + (NR - 2 - b) * 512));
 	}
@@ -155,7 +207,7 @@ Test(purge, oldest_first_and_a_few_at_a_time, .init = start, .fini = finish_own)
 	while (stats().dirty_free_pages > 0) {
 		uint64_t before = stats().purged_pages;
 
-		work_tick();
+		(void)work_run(fake_os.now_ns);
 		cr_assert(stats().purged_pages - before <= 8 * 512);
 		cr_assert(++ticks < 100);
 	}

@@ -4,6 +4,7 @@
  *   filter ERROR PROGRAM...  runs it where madvise, process_madvise and mincore answer ERROR
  *   peak                     builds and frees 96 MiB in two threads; says how many MiB are left
  *   linger                   one thread that frees much and then does next to nothing
+ *   alone                    one thread that frees much and does nothing at all
  *   pressed FILE             frees 40 MiB, then writes into FILE that 63 MiB are in use
  *   outlive                  says "ready" and waits for a line, while its cgroup goes; then frees
  *                            40 MiB, which go back, says "alive", and has not spun
@@ -121,7 +122,7 @@ static int peak(void)
 
 static int linger(void)
 {
-	enum { NR = 40 };
+	enum { NR = 14 }; /* less than what goes at once */
 	char *blocks[NR];
 	size_t before = resident_bytes(), after = SIZE_MAX;
 	uint64_t end;
@@ -133,7 +134,7 @@ static int linger(void)
 	}
 	for (int i = 0; i < NR; i++)
 		free(blocks[i]);
-	EXPECT(resident_bytes() > before + 30 * MIB);
+	EXPECT(resident_bytes() > before + 10 * MIB);
 	for (end = now_ns() + 10000 * MS; now_ns() < end && after > before + 4 * MIB;) {
 		void *p = malloc(100);
 
@@ -145,6 +146,27 @@ static int linger(void)
 	printf("%zu MiB at first, %zu MiB at last\n", before / MIB, after / MIB);
 	fflush(stdout);
 	EXPECT(after <= before + 4 * MIB);
+	return 0;
+}
+
+/* A program with one thread that frees much and does not call again. */
+static int alone(void)
+{
+	enum { NR = 200 };
+	char *blocks[NR];
+	size_t before = resident_bytes(), after;
+
+	expect_library();
+	for (int i = 0; i < NR; i++) {
+		EXPECT((blocks[i] = malloc(MIB)) != NULL);
+		memset(blocks[i], 1, MIB);
+	}
+	for (int i = 0; i < NR; i++)
+		free(blocks[i]);
+	after = resident_bytes();
+	printf("%zu MiB at first, %zu MiB at last\n", before / MIB, after / MIB);
+	fflush(stdout);
+	EXPECT(after <= before + 24 * MIB);
 	return 0;
 }
 
@@ -238,10 +260,18 @@ static int deadline(void)
 	printf("with one of 300 ms %llu ms, %zu KiB\n", (unsigned long long)(took / MS), done >> 10);
 	fflush(stdout);
 	EXPECT(took > 250 * MS && took < 5000 * MS);
-	/* It has passed, or there is enough before it. */
-	begin = now_ns();
-	(void)pb_reclaim(SIZE_MAX, 1);
-	EXPECT(now_ns() - begin < 250 * MS);
+	/* It has passed, or there is enough before it.  Again when it took long: the machine may
+	 * have been busy with something else, which waiting would not be each time. */
+	for (int i = 0; i < 3; i++) {
+		begin = now_ns();
+		(void)pb_reclaim(SIZE_MAX, 1);
+		took = now_ns() - begin;
+		if (took < 250 * MS)
+			break;
+		printf("with one that has passed %llu ms\n", (unsigned long long)(took / MS));
+		fflush(stdout);
+	}
+	EXPECT(took < 250 * MS);
 	for (int i = 0; i < 16; i++)
 		memset(blocks[1 + i % 2] = malloc(MIB), 1, MIB), free(blocks[1 + i % 2]);
 	begin = now_ns();
@@ -319,6 +349,8 @@ int main(int argc, char **argv)
 		return peak();
 	if (strcmp(mode, "linger") == 0)
 		return linger();
+	if (strcmp(mode, "alone") == 0)
+		return alone();
 	if (strcmp(mode, "pressed") == 0 && argc > 2)
 		return pressed(argv[2]);
 	if (strcmp(mode, "outlive") == 0)

@@ -53,7 +53,9 @@ user=()
 ((EUID != 0)) || user=(-u root)
 proved memcached memcached "${user[@]}" -h | grep -o '^memcached'
 serve memcached "${user[@]}" -s "$PWD/s" -t 4 -m 64 -o no_modern
-await 20 test -S s || fail 'the server does not listen'
+# The file is there before anybody listens.
+await 20 perl -MIO::Socket::UNIX -e 'exit !IO::Socket::UNIX->new(Peer => "s")' ||
+	fail 'the server does not listen'
 mapped "$server"
 
 clients=()

@@ -379,3 +379,28 @@ Test(sites, a_wrapper_is_looked_through, .timeout = TIME_BOUND_S)
 		shim_free(blocks[--nr]);
 	expect_nothing_kept();
 }
+
+/* What a wrapper asks for counts for its callers: that it does not grow is no reason to forget it. */
+Test(sites, a_crowd_of_sites_pushes_no_wrapper_out, .timeout = TIME_BOUND_S)
+{
+	unsigned nr = 300000 / SLOWNESS;
+
+	start();
+	for (unsigned round = 0; round < 2; round++) {
+		for (unsigned i = 0; i < nr; i++) {
+			size_t size = 16 * (1 + i * 7u % 12);
+
+			blocks[i] = i % 10 == 0 ? ask_long(size) : ask_short(size);
+		}
+		EXPECT(sites_now().nr_wrappers == 1, "round %u: %u wrappers", round,
+		       sites_now().nr_wrappers);
+		while (nr > 0)
+			shim_free(blocks[--nr]);
+		for (nr = 0; nr < 40000; nr++)
+			blocks[nr] = alloc_at(0x500000 + nr % 10000 * 0x1004, 512);
+		while (nr > 0)
+			shim_free(blocks[--nr]);
+		nr = 300000 / SLOWNESS;
+	}
+	expect_nothing_kept();
+}

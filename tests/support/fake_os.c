@@ -238,8 +238,10 @@ bool os_hugepage(void *addr, size_t bytes, bool on)
 {
 	(void)addr;
 	(void)bytes;
-	if (fake_os.fail_hugepage)
+	if (fake_os.fail_hugepage) {
+		fake_os.nr_hugepage_refused++;
 		return false;
+	}
 	fake_os.nr_hugepage_on += on;
 	fake_os.nr_hugepage_off += !on;
 	return true;

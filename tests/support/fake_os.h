@@ -43,7 +43,7 @@ struct fake_os {
 
 	/* What happened. */
 	unsigned nr_reserves, nr_unreserves, nr_commits, nr_uncommits, nr_purges, nr_hugepage_on;
-	unsigned nr_hugepage_off, nr_collapses, nr_populates;
+	unsigned nr_hugepage_off, nr_hugepage_refused, nr_collapses, nr_populates;
 	unsigned nr_metadata_purges; /* parts of memory that is not announced */
 	unsigned nr_fallible; /* calls that could have failed */
 	size_t reserved_bytes, committed_bytes;
