@@ -124,53 +124,59 @@ static bool shift_and(uint64_t *x, unsigned shift)
 	return any != 0;
 }
 
-/*
- * Runs of at most a word and of any alignment that start in word i: they end in the next
- * at the latest.
- */
-static inline unsigned find_short_in(const uint64_t *bits, unsigned i, unsigned n)
-{
-	uint64_t low = bits[i];
-	uint64_t high = i + 1 < PAGEBLOCK_WORDS ? bits[i + 1] : 0;
-
-	for (unsigned have = 1; have < n && low != 0;) {
-		unsigned step = n - have < have ? n - have : have;
-
-		low &= low >> step | high << (WORD_PAGES - step);
-		high &= high >> step;
-		have += step;
-	}
-	return low == 0 ? PAGE_NONE : i * WORD_PAGES + (unsigned)__builtin_ctzll(low);
-}
-
+/* Runs of at most a word and of any alignment: they end in the next word at the latest. */
 static unsigned find_short(const uint64_t *bits, unsigned n)
 {
 	for (unsigned i = 0; i < PAGEBLOCK_WORDS; i++) {
-		unsigned at = find_short_in(bits, i, n);
+		uint64_t low = bits[i];
+		uint64_t high = i + 1 < PAGEBLOCK_WORDS ? bits[i + 1] : 0;
 
-		if (at != PAGE_NONE)
-			return at;
+		for (unsigned have = 1; have < n && low != 0;) {
+			unsigned step = n - have < have ? n - have : have;
+
+			low &= low >> step | high << (WORD_PAGES - step);
+			high &= high >> step;
+			have += step;
+		}
+		if (low != 0)
+			return i * WORD_PAGES + (unsigned)__builtin_ctzll(low);
 	}
 	return PAGE_NONE;
 }
 
 /*
- * The same where the orders of the block's words are known: a run of n pages has a naturally
- * aligned one of at least a quarter of it, in the word where it starts or in the next.
+ * The same where the orders of the block's words are known.  A run that goes over the end of a
+ * word is the free pages on both sides of it; one within a word is looked for only where there
+ * is a naturally aligned run of more than a quarter of it.
  */
 static unsigned find_in_words(const struct pageblock *block, unsigned n)
 {
-	uint64_t lsb = 0x0101010101010101u;
-	uint64_t fit = block->orders & lsb * (0xffu << (log2_floor(n + 1) - 1) & 0xffu);
+	unsigned least = 1u << (log2_floor(n + 1) - 1);
+	uint64_t orders = block->orders;
+	unsigned before = 0; /* free pages up to the word */
 
-	for (unsigned i = 0; i < PAGEBLOCK_WORDS; i++) {
-		unsigned at;
+	for (unsigned i = 0; i < PAGEBLOCK_WORDS; i++, orders >>= 8) {
+		uint64_t bits = block->free[i];
 
-		if ((fit >> (8 * i) & 0xffff) == 0)
+		if (bits == 0) {
+			before = 0;
 			continue;
-		at = find_short_in(block->free, i, n);
-		if (at != PAGE_NONE)
-			return at;
+		}
+		if (bits == ~(uint64_t)0)
+			return i * WORD_PAGES - before;
+		if (before + (unsigned)__builtin_ctzll(~bits) >= n)
+			return i * WORD_PAGES - before;
+		before = (unsigned)__builtin_clzll(~bits);
+		if ((orders & 0xff) < least)
+			continue;
+		for (unsigned have = 1; have < n && bits != 0;) {
+			unsigned step = n - have < have ? n - have : have;
+
+			bits &= bits >> step;
+			have += step;
+		}
+		if (bits != 0)
+			return i * WORD_PAGES + (unsigned)__builtin_ctzll(bits);
 	}
 	return PAGE_NONE;
 }

@@ -301,35 +301,33 @@ static NOINLINE pfn_t alloc_blocks(size_t nr_pages, unsigned align_order,
 #define TIGHT_LOOKS 4u
 
 /*
- * For n pages, no power of two: of the blocks in use whose largest aligned run is the next
- * smaller power of two or more the fullest with so many side by side.  Without this look
- * the holes between runs would stay as they are, and more blocks be used.
+ * For n pages, no power of two: the fullest block with so many side by side whose largest
+ * aligned run is the next smaller power of two, no emptier than the one that is sure to have
+ * room.  Without this look the holes between runs would stay as they are, and more blocks be
+ * used.
  */
 static struct pageblock *pick_tight(enum migratetype mt, unsigned order, unsigned n,
 				    unsigned *from)
 {
+	uint32_t sure = index_any(mt, order);
 	/* Fuller ones have not so many free pages. */
-	uint32_t any = index_any(mt, order - 1) & ~(uint32_t)0 << (n >> 5);
+	uint32_t any = index_masks[index_row(mt, order - 1)] & ~(uint32_t)0 << (n >> 5) &
+		       (sure ^ (sure - 1));
 	unsigned looks = 0;
 
 	for (; any != 0; any &= any - 1) {
 		unsigned fullness = (unsigned)__builtin_ctz(any);
+		struct pageblock *first = index_lists[index_list(mt, order - 1, fullness)];
+		struct pageblock *block = first;
 
-		for (unsigned k = order - 1; k < PAGEBLOCK_ORDER; k++) {
-			struct pageblock *first = index_lists[index_list(mt, k, fullness)];
-			struct pageblock *block = first;
-
-			if (first == NULL)
-				continue;
-			do {
-				*from = pageblock_find_run(block, n);
-				if (*from != PAGE_NONE)
-					return block;
-				if (++looks == TIGHT_LOOKS)
-					return NULL;
-				block = block->next;
-			} while (block != first);
-		}
+		do {
+			*from = pageblock_find_run(block, n);
+			if (*from != PAGE_NONE)
+				return block;
+			if (++looks == TIGHT_LOOKS)
+				return NULL;
+			block = block->next;
+		} while (block != first);
 	}
 	return NULL;
 }

@@ -56,6 +56,27 @@ Test(zone, exact_runs_first_fit, .init = start, .fini = finish)
 	cr_assert(stats().allocated_pages == 3 + 3 + 511);
 }
 
+/* Of any length and place, also where no power of two would fit. */
+Test(zone, holes_between_runs_are_filled, .init = start, .fini = finish)
+{
+	pfn_t first = alloc(27, 0, MIGRATE_MOVABLE);
+	pfn_t hole = alloc(21, 0, MIGRATE_MOVABLE);
+	pfn_t rest = alloc(PAGEBLOCK_PAGES - 48, 0, MIGRATE_MOVABLE);
+	pfn_t roomy = alloc(100, 0, MIGRATE_MOVABLE);
+
+	cr_assert(hole == first + 27 && rest == hole + 21 && roomy == first + PAGEBLOCK_PAGES);
+	zone_free(hole, 21);
+	cr_assert(alloc(22, 0, MIGRATE_MOVABLE) == roomy + 100);
+	for (unsigned n = 21; n > 16; n--) {
+		cr_assert(alloc(n, 0, MIGRATE_MOVABLE) == hole);
+		zone_free(hole, n);
+	}
+	/* Over the end of a word. */
+	zone_free(rest, 30);
+	cr_assert(alloc(51, 0, MIGRATE_MOVABLE) == hole);
+	cr_assert(alloc(512 - 122, 0, MIGRATE_MOVABLE) == roomy + 122);
+}
+
 Test(zone, more_than_a_gigabyte, .init = start, .fini = finish)
 {
 	size_t nr_pages = 60 * PAGEBLOCK_PAGES + 7;
