@@ -116,7 +116,9 @@ void slabs_release(struct heap *h, struct slab *s)
 		(void)atomic_fetch_sub_explicit(&nr_cordoned[s->cls], 1, memory_order_relaxed);
 	slabs_remove(h, s);
 	slab_set_heap(s, NULL);
-	for (unsigned page = 0, n; (n = slab_purged_next(s, &page)) > 0; page += n) {
+	/* All its objects are free: so are those that touch a purged page. */
+	for (unsigned page = 0, n;
+	     s->nr_purged_free > 0 && (n = slab_purged_next(s, &page)) > 0; page += n) {
 		zone_mark_clean(pfn + page, n);
 		purged = true;
 	}
