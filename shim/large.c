@@ -135,15 +135,19 @@ size_t large_bytes(const void *p, const char *call)
 
 void large_free(void *p)
 {
-	size_t nr_pages = large_bytes(p, "free") >> PAGE_SHIFT;
-	uint64_t word = RUN_LIVE | nr_pages;
+	uint64_t *run = run_word(p);
+	uint64_t word = (uintptr_t)p % PAGE_BYTES == 0 ? *run : 0;
+	size_t nr_pages = RUN_PAGES(word);
 
+	if (unlikely((word & RUN_LIVE) == 0))
+		not_a_run(p, "free");
+	word = RUN_LIVE | nr_pages;
 	heap_answer_if_asked();
 	if (unlikely(sample_any()))
 		sample_forget_run(p);
 	/* Relaxed: only decides between two frees of the same block. */
 	if (unlikely(!atomic_compare_exchange_strong_explicit(
-		    (_Atomic uint64_t *)(void *)run_word(p), &word, RUN_FREED | nr_pages,
+		    (_Atomic uint64_t *)(void *)run, &word, RUN_FREED | nr_pages,
 		    memory_order_relaxed, memory_order_relaxed)))
 		not_a_run(p, "free");
 	note_freed(pfn_of(p), nr_pages);

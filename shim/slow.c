@@ -276,13 +276,18 @@ static void free_object(struct slab *s, struct heap *owner, struct object *o)
 
 static NOINLINE void free_any(void *p)
 {
+	struct block_client *client;
+	struct heap *owner;
+	struct slab *s;
+
 	if (p == NULL)
 		return;
-	if (unlikely(!zone_owns(p)))
+	client = zone_find_client(p);
+	if (unlikely(client == NULL))
 		diag_fatal(DIAG_FOREIGN, "free", p, 0, NULL);
+	s = slab_in(client, p);
+	owner = slab_heap(s);
 
-	struct slab *s = slab_of(p);
-	struct heap *owner = slab_heap(s);
 	bool ticks = owner == NULL || heap_is_asked(heap_current);
 
 	if (owner == NULL) {
