@@ -23,8 +23,10 @@
 #define BATCH_BLOCKS PURGE_BATCH_BLOCKS
 /* Free dirty memory that may wait for its decay: this much and half of what is allocated. */
 #define WAITING_PAGES ((uint64_t)16384)
-/* Without a background thread: this much and a 32nd, but for so long after it was too little. */
-#define WAITING_ALONE_PAGES ((uint64_t)4096)
+/* Without a background thread, of what is idle for 20 ms: this much and a 32nd; but not for so
+ * long after it was too little. */
+#define WAITING_EARLY_PAGES ((uint64_t)4096)
+#define EARLY_NS ((uint64_t)20 * 1000 * 1000)
 #define PATIENT_NS ((uint64_t)10 * 1000 * 1000 * 1000)
 
 static uint64_t due_ns(const struct pageblock *block)
@@ -45,37 +47,55 @@ static uint64_t due_ns(const struct pageblock *block)
 static unsigned nr_refused;
 static uint64_t retry_ns;
 
-/* More waited than may: the background thread is bringing it down. */
-static bool above_mark;
+/* More waited than may: it is being brought down. */
+static bool above_mark, above_early_mark;
 
 /*
- * Without a background thread nobody may come by when a decay is over, so less may wait for it.
- * What went early for that and is wanted again before its decay would have been over was
- * needed: as much as elsewhere may wait from then on, until it has gone well for a while.
- * Under the zone lock.
+ * Without a background thread nobody may come by when a decay is over.  So of what has been
+ * idle for EARLY_NS already less may wait.  What went early for that and is wanted again before
+ * its decay would have been over was needed: from then on it waits, until it has gone well for
+ * a while.  Under the zone lock.
  */
 static struct {
 	uint64_t gone_ns; /* when something went early; 0: nothing since that was looked at */
 	uint64_t patient_until_ns;
 } early;
 
-/*
- * Whether so much waits that the oldest goes at once: a peak's memory is not kept whole.
- * As kswapd does, whoever gives back goes on until there is some room again, so that it is
- * not done for each block.
- */
-static bool too_much_waits(uint64_t now_ns)
+/* As kswapd does, whoever gives back goes on until there is some room again, so that it is not
+ * done for each block. */
+static bool is_above(bool *above, uint64_t most, unsigned part)
 {
-	uint64_t most = WAITING_PAGES + zone.taken_pages / 2;
-
-	if (!work_has_background() && now_ns >= early.patient_until_ns)
-		most = WAITING_ALONE_PAGES + zone.taken_pages / 32;
 	most += zone.ready_blocks * PAGEBLOCK_PAGES;
-	if (above_mark)
-		most -= work_has_background() ? most / 8 : most / 2;
-	above_mark = nr_refused == 0 &&
-		     (zone.dirty_free_pages > most || limit_is_soft_hit_locked());
-	return above_mark;
+	if (*above)
+		most -= most / part;
+	*above = nr_refused == 0 && zone.dirty_free_pages > most;
+	return *above;
+}
+
+/* Whether so much waits that the oldest goes at once: a peak's memory is not kept whole. */
+static bool too_much_waits(void)
+{
+	return is_above(&above_mark, WAITING_PAGES + zone.taken_pages / 2,
+			work_has_background() ? 8 : 2) ||
+	       (nr_refused == 0 && limit_is_soft_hit_locked());
+}
+
+static bool goes_early(uint64_t now_ns)
+{
+	return !work_has_background() && now_ns >= early.patient_until_ns &&
+	       is_above(&above_early_mark, WAITING_EARLY_PAGES + zone.taken_pages / 32, 2);
+}
+
+/* When the block goes, as things are now. */
+static uint64_t goes_ns(const struct pageblock *block, uint64_t now_ns)
+{
+	uint64_t due = due_ns(block);
+
+	if (due > now_ns && too_much_waits())
+		return now_ns;
+	if (due > block->idle_since_ns + EARLY_NS && goes_early(now_ns))
+		due = block->idle_since_ns + EARLY_NS;
+	return due;
 }
 
 static uint64_t purge_run(uint64_t now_ns);
@@ -103,8 +123,7 @@ void zone_idle_locked(struct pageblock *block)
 	block->idle_since_ns = os_now_ns();
 	if (unlikely(zone.inherited_blocks > 0))
 		zone.inherited_blocks--;
-	work_due(&purge_work, too_much_waits(block->idle_since_ns) ? block->idle_since_ns
-								   : due_ns(block));
+	work_due(&purge_work, goes_ns(block, block->idle_since_ns));
 }
 
 void purge_missed_locked(void)
@@ -407,13 +426,11 @@ static uint64_t purge_due(uint64_t now_ns)
 		return due;
 	}
 	while ((oldest = oldest_idle()) != NULL) {
-		due = due_ns(oldest);
-		if (due > now_ns && too_much_waits(now_ns)) {
-			due = now_ns;
-			early.gone_ns = now_ns;
-		}
+		due = goes_ns(oldest, now_ns);
 		if (due > now_ns || batch.nr == BATCH_BLOCKS)
 			break;
+		if (due_ns(oldest) > now_ns)
+			early.gone_ns = now_ns;
 		begin_locked(&batch, oldest);
 		due = WORK_NEVER;
 	}
@@ -435,7 +452,8 @@ static COLD uint64_t purge_run(uint64_t now_ns)
 	do {
 		due = purge_due(now_ns);
 		zone_lock();
-		much = due <= now_ns && !work_has_background() && too_much_waits(now_ns);
+		much = due <= now_ns && !work_has_background() &&
+		       (too_much_waits() || goes_early(now_ns));
 		zone_unlock();
 	} while (much);
 	return due;
