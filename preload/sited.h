@@ -62,19 +62,25 @@ static ALWAYS_INLINE void *sited_malloc(size_t size, struct sites_caller caller)
 }
 
 /*
- * What a twin leaves by a jump.  Nearly always the site is a wrapper, and what it is asked for
- * is at hand in the place of its caller.
+ * What a twin leaves by a jump.  Nearly always the site is a wrapper, or one within another, and
+ * what it is asked for is at hand in the place of who calls that.
  */
 static ALWAYS_INLINE void *sited_slow_or(size_t size, sited_slower_function *slower)
 {
 	struct sites_caller caller = SITES_CALLER();
 	const struct sites_wrapper *w = sites_wrapper_at(caller.site);
+	uintptr_t site;
+	unsigned place;
 	void *p;
 
+	STATIC_ASSERT(WRAPPER_DEPTH == 2, "both are looked through here");
 	if (unlikely(w == NULL))
 		return slower(size, caller.site, caller.stack);
-	p = fast_malloc_from(heap_now[sites_place_of(sites_behind(w, caller.stack))], size,
-			     sited_nothing);
+	site = sites_behind(w, caller.stack);
+	place = sites_place_of(site);
+	if (place == PLACE_WRAPPED && likely((w = sites_wrapper_at(site)) != NULL))
+		place = sites_place_of(sites_behind(w, caller.stack));
+	p = fast_malloc_from(heap_now[place], size, sited_nothing);
 	return likely(p != NULL) ? p : slower(size, caller.site, caller.stack);
 }
 

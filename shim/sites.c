@@ -29,6 +29,12 @@
 /* Nor is a site of which the others are less than 1 / this: it leaves room behind that nobody
  * uses. */
 #define OTHERS_FRACTION 4u
+/* The numbers of companions' objects differ by less than 1 / this. */
+#define COMPANIONS_DIFFER 8u
+/* Each time so much of what is in use was allocated, it is seen whether the heap grows: whether
+ * 1 / GROWS_BY of that has been added to it. */
+#define GROWTH_FRACTION 16u
+#define GROWS_BY 2u
 /* In use in a place from which on it has blocks of its own: half of the newest is free. */
 #define BLOCKS_FROM (8 * PAGEBLOCK_BYTES)
 /* What keeping apart may cost, as a part of what is in use: 2 %. */
@@ -48,6 +54,7 @@ struct site {
 	uintptr_t site;
 	uint64_t nr_bytes; /* growth, halved now and then; with what it took over (Space-Saving) */
 	uint64_t error;    /* the part that may be another's */
+	uint64_t nr_objects;    /* as nr_bytes, without what it took over */
 	uint64_t since_watched; /* bytes of growth since an object was watched */
 	uint64_t classes[2];
 	uint8_t place;
@@ -88,6 +95,8 @@ static struct sites {
 	uint64_t next_judge;
 	uint64_t window;     /* what the sites' nr_bytes are a part of */
 	uint64_t peak;       /* most that was in use, lately */
+	uint64_t grown_from, grown_at; /* in use when growth was looked at last, and the clock then */
+	bool grows;
 	uint64_t nr_collisions, nr_replaced;
 	uint64_t apart_bytes; /* what keeping apart costs, as estimated */
 	uint64_t nr_born, nr_died; /* watched objects */
@@ -369,7 +378,22 @@ static uint64_t weight_of(const struct site *s)
 	return s->nr_bytes - s->error;
 }
 
-static void judge(void)
+/* Whether the site grows so much that it is worth a place. */
+static bool is_heavy(const struct site *s)
+{
+	return s->site != 0 && !s->is_wrapper &&
+	       s->nr_bytes - s->error >= sites.window / SHARE_FRACTION;
+}
+
+/* From now on it is seen anew whether the heap grows. */
+static void restart_growth(uint64_t used, bool grows)
+{
+	sites.grows = grows;
+	sites.grown_from = used;
+	sites.grown_at = sites.clock;
+}
+
+static void judge(uint64_t used)
 {
 	static struct survival_estimate estimates[NR_SITES];
 	/* The end of its step: what was allocated since the last trough and lives is younger. */
@@ -390,13 +414,18 @@ static void judge(void)
 		struct site *s = &sites.table[i];
 		uint64_t others = of - weight_of(s);
 		uint64_t theirs = survives - weight_of(s) * estimates[i].percent;
+		uint8_t was;
 
 		if (s->site == 0)
 			continue;
 		s->survival.percent = (uint8_t)estimates[i].percent;
+		was = s->lifetime;
 		s->lifetime = (uint8_t)verdict(s, estimates[i],
 					       others >= of / OTHERS_FRACTION &&
 						       theirs <= others * CONTRAST_BELOW);
+		/* What comes may take the place of what goes from now on. */
+		if (s->lifetime == SITES_SHORT && was != SITES_SHORT && is_heavy(s))
+			restart_growth(used, false);
 	}
 	sites.nr_dead = 0;
 	sites.next_judge = sites.clock + (sites.peak / JUDGE_FRACTION > JUDGE_BYTES_MIN
@@ -428,12 +457,34 @@ static uint64_t apart_costs(const uint64_t classes[2])
 	return cost;
 }
 
+#if defined(__clang__)
+#define RACY __attribute__((no_sanitize("thread")))
+#elif defined(__SANITIZE_THREAD__)
+#define RACY __attribute__((no_sanitize_thread))
+#else
+#define RACY
+#endif
+
+/* What is in a heap's bins, while its thread changes it: about. */
+RACY static uint64_t cached_in(const struct heap *h)
+{
+	uint64_t cached = 0;
+
+	for (unsigned cls = 0; cls < NR_CLASSES; cls++) {
+		int32_t nr = (int32_t)h->bins[cls].max - h->bins[cls].room;
+
+		cached += nr > 0 ? (uint64_t)nr * class_info[cls].bytes : 0;
+	}
+	return cached;
+}
+
 /* What each place's bytes are that the program holds or that are cached for it; returns the
- * sum of all. */
-static uint64_t measure(void)
+ * sum of all, and of what is in bins. */
+static uint64_t measure(uint64_t *cached)
 {
 	uint64_t used = 0;
 
+	*cached = 0;
 	sites.apart_bytes = 0;
 	for (unsigned i = 0; i < NR_PLACES; i++) {
 		sites.places[i].live = 0;
@@ -457,6 +508,7 @@ static uint64_t measure(void)
 		}
 		lock_release(&h->lock, LOCK_HEAP);
 		used += live;
+		*cached += cached_in(h);
 		if (h->place >= NR_PLACES)
 			continue;
 		sites.places[h->place].live += live;
@@ -502,7 +554,7 @@ static bool is_own(unsigned place)
 
 /*
  * What lives alike is together: short with all others that go, long in one place.  A long one
- * that has a place keeps it until there is that place.
+ * that has a place keeps it until there is that place, and the heap grows.
  */
 static void merge_and_split(void)
 {
@@ -514,7 +566,7 @@ static void merge_and_split(void)
 		if (is_own(s->place) && s->lifetime == SITES_SHORT) {
 			site_move(s, PLACE_ANY);
 			sites.nr_merges++;
-		} else if (is_own(s->place) && s->lifetime == SITES_LONG &&
+		} else if (is_own(s->place) && s->lifetime == SITES_LONG && sites.grows &&
 			   sites.places[PLACE_LONG].given) {
 			site_move(s, PLACE_LONG);
 			sites.nr_merges++;
@@ -601,13 +653,6 @@ static void watch_callers(struct site *s, const struct sites_caller *caller)
 	site_move(s, PLACE_WRAPPED);
 }
 
-/* Whether the site grows so much that it is worth a place. */
-static bool is_heavy(const struct site *s)
-{
-	return s->site != 0 && !s->is_wrapper &&
-	       s->nr_bytes - s->error >= sites.window / SHARE_FRACTION;
-}
-
 /* The one that needs no place of its own; NULL: there is what is known to be short lived where
  * it would stay. */
 static struct site *heaviest(void)
@@ -627,16 +672,56 @@ static struct site *heaviest(void)
 	return found;
 }
 
+/*
+ * Whether two sites ask for as many objects as each other, some of one class: then these are
+ * thought to be parts of one thing, which are used together, and to lie side by side is worth
+ * more to the program than to lie apart.
+ */
+static bool are_companions(const struct site *a, const struct site *b)
+{
+	uint64_t more = a->nr_objects > b->nr_objects ? a->nr_objects : b->nr_objects;
+	uint64_t less = a->nr_objects > b->nr_objects ? b->nr_objects : a->nr_objects;
+
+	return more - less <= more / COMPANIONS_DIFFER &&
+	       ((a->classes[0] & b->classes[0]) | (a->classes[1] & b->classes[1])) != 0;
+}
+
+/* The place of a site's companions, or one of its own; PLACE_ANY: there is none. */
+static unsigned place_for(const struct site *s)
+{
+	for (unsigned i = 0; i < NR_SITES; i++) {
+		const struct site *o = &sites.table[i];
+
+		if (o->site != 0 && o->lifetime == SITES_UNKNOWN && is_own(o->place) &&
+		    are_companions(o, s))
+			return o->place;
+	}
+	return free_place();
+}
+
+/* Whether a companion of the site is where all others are, and is to stay there. */
+static bool stays_with(const struct site *s, const struct site *stays)
+{
+	for (unsigned i = 0; i < NR_SITES; i++) {
+		const struct site *o = &sites.table[i];
+
+		if (o != s && o->place == PLACE_ANY && is_heavy(o) &&
+		    (o == stays || o->lifetime == SITES_SHORT) && are_companions(o, s))
+			return true;
+	}
+	return false;
+}
+
 /* The next site to get a place of its own: the lightest of those that are heavy. */
-static struct site *next_to_part(const struct site *but)
+static struct site *next_to_part(const struct site *stays)
 {
 	struct site *found = NULL;
 
 	for (unsigned i = 0; i < NR_SITES; i++) {
 		struct site *s = &sites.table[i];
 
-		if (s != but && s->place == PLACE_ANY && s->lifetime == SITES_UNKNOWN &&
-		    is_heavy(s) && !may_be_wrapper(s) &&
+		if (s != stays && s->place == PLACE_ANY && s->lifetime == SITES_UNKNOWN &&
+		    is_heavy(s) && !may_be_wrapper(s) && !stays_with(s, stays) &&
 		    (found == NULL || s->nr_bytes < found->nr_bytes))
 			found = s;
 	}
@@ -660,7 +745,7 @@ static void give_places(uint64_t used, uint32_t nr_threads)
 			(void)give_place(s, PLACE_LONG, used, nr_threads);
 	}
 	while ((s = next_to_part(stays)) != NULL &&
-	       give_place(s, free_place(), used, nr_threads))
+	       give_place(s, place_for(s), used, nr_threads))
 		;
 }
 
@@ -670,32 +755,51 @@ static void halve(void)
 		struct site *s = &sites.table[i];
 
 		s->nr_bytes /= 2;
+		s->nr_objects /= 2;
 		s->error /= 2;
 	}
 	sites.window /= 2;
 }
 
+/*
+ * A site that goes to another place leaves room behind as its old objects die.  In a heap that
+ * grows others use it up; in one that does not nobody would, and nothing is gained: what comes
+ * takes the place of what goes.
+ */
+static void note_growth(uint64_t used)
+{
+	uint64_t allocated = sites.clock - sites.grown_at;
+	bool grows = used >= sites.grown_from + allocated / GROWS_BY;
+
+	/* So far; that it began to is believed after a while. */
+	if (grows && allocated < used / GROWTH_FRACTION)
+		return;
+	restart_growth(used, grows);
+}
+
 static void look(void)
 {
-	uint64_t used = measure();
+	uint64_t cached, used = measure(&cached);
+	uint64_t held = used > cached ? used - cached : 0;
 	/* Forgotten when eight times as much was allocated. */
 	uint64_t forgotten = (sites.clock - sites.last_look) / 8;
 
 	sites.peak = sites.peak > forgotten ? sites.peak - forgotten : 0;
 	sites.peak = sites.peak > used ? sites.peak : used;
+	note_growth(held);
 	sites.last_look = sites.clock;
 	sites.next_look = sites.clock + (used / LOOK_FRACTION > LOOK_BYTES_MIN
 						 ? used / LOOK_FRACTION
 						 : LOOK_BYTES_MIN);
 	if (sites.peak < from_bytes)
 		return;
-	if (sites.clock >= sites.next_judge) {
-		judge();
-		merge_and_split();
-		reclaim_places();
-	}
+	if (sites.clock >= sites.next_judge)
+		judge(held);
+	merge_and_split();
+	reclaim_places();
 	if (used >= from_bytes) {
-		give_places(used, limits_threads());
+		if (sites.grows)
+			give_places(used, limits_threads());
 		give_blocks(used);
 	}
 	/* What was long ago counts half. */
@@ -717,6 +821,7 @@ COLD void sites_note(struct sites_caller *caller, unsigned cls, size_t nr_bytes)
 			atomic_exchange_explicit(&missed_bytes, 0, memory_order_relaxed);
 	s = site_entry(caller->site);
 	s->nr_bytes += nr_bytes;
+	s->nr_objects += nr_bytes / class_info[cls].bytes;
 	s->classes[cls / 64] |= (uint64_t)1 << cls % 64;
 	watch_callers(s, caller);
 	sites.places[s->place].allocated += nr_bytes;

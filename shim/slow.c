@@ -21,6 +21,8 @@
 #define INBOX_MUCH 64u
 /* A batch of a place is at most 1 / this of what the class has there. */
 #define PLACE_BATCH_FRACTION 16u
+/* Objects that a site's batch may lack. */
+#define BATCH_VARIES 8u
 
 /* --- malloc ------------------------------------------------------------------------- */
 
@@ -69,12 +71,24 @@ static unsigned batch_most(const struct heap *h, struct heap_class *hc, unsigned
 	return part < most ? part : most;
 }
 
+/*
+ * A batch, for sites a little less, now more and now less: sites that ask in turns would else
+ * find the bin empty at the same one's turn each time.
+ */
+static unsigned batch_of(const struct heap *h, unsigned batch, bool sited)
+{
+	return !sited || batch < 4 * BATCH_VARIES ? batch
+						  : batch - (h->nr_slow * 0x9E3779B9u >> 29);
+}
+STATIC_ASSERT(BATCH_VARIES == 1 << (32 - 29), "the highest bits of the product");
+
 static unsigned refill_from_slabs(struct heap *h, struct bin *b, struct heap_class *hc,
-				  bool may_make)
+				  bool may_make, bool sited)
 {
 	struct object *head = NULL, **link = &head, *tail;
 	unsigned taken = 0, most;
-	unsigned want = hc->batch != 0 ? hc->batch : limits_first(b->cls);
+	unsigned batch = hc->batch != 0 ? hc->batch : limits_first(b->cls);
+	unsigned want = batch_of(h, batch, sited);
 
 	while (taken < want) {
 		struct slab *s = slabs_fullest(hc);
@@ -97,7 +111,7 @@ static unsigned refill_from_slabs(struct heap *h, struct bin *b, struct heap_cla
 	b->head = head;
 	settle_set_length(b, taken);
 	most = batch_most(h, hc, b->cls);
-	hc->batch = (uint16_t)(want * 2 < most ? want * 2 : most);
+	hc->batch = (uint16_t)(batch * 2 < most ? batch * 2 : most);
 	return taken;
 }
 
@@ -125,14 +139,14 @@ static NOINLINE struct object *refill(struct heap *h, struct bin *b,
 	if (unlikely((h->old_inbox[b->cls / 64] >> b->cls % 64 & 1) != 0))
 		strays = settle_old_inbox(h, b->cls);
 	if (!refill_from_inboxes(h, b))
-		taken = refill_from_slabs(h, b, hc, false);
+		taken = refill_from_slabs(h, b, hc, false, caller != NULL);
 	lock_release(&h->lock, LOCK_HEAP);
 	if (unlikely(strays != NULL))
 		settle_strays(strays);
 	if (b->head == NULL) {
 		heap_adopt_slab(h, b->cls);
 		lock_acquire(&h->lock, LOCK_HEAP);
-		taken = refill_from_slabs(h, b, hc, true);
+		taken = refill_from_slabs(h, b, hc, true, caller != NULL);
 		lock_release(&h->lock, LOCK_HEAP);
 		work_tick();
 	}

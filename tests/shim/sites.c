@@ -197,6 +197,46 @@ Test(sites, what_outlives_a_peak_is_told_from_what_does_not, .timeout = TIME_BOU
 	expect_nothing_kept();
 }
 
+/* A block takes the place of one that goes; whether it is in a place that was given to its site. */
+static bool replace(struct rng *rng, void **slot, uintptr_t site)
+{
+	unsigned place;
+
+	shim_free(*slot);
+	*slot = alloc_at(site, 16 + rng_below(rng, 500));
+	place = place_of(*slot);
+	return place != PLACE_ANY && place != PLACE_WATCHED;
+}
+
+/*
+ * Every tenth block is long lived and from a site of its own, and each takes the place of
+ * another.  What is long lived stays where it is, because nobody would use what it left: a place
+ * is given only while the heap grows.
+ */
+Test(sites, a_heap_that_does_not_grow_is_left_as_it_is, .timeout = TIME_BOUND_S)
+{
+	enum { NR_LONG = 60000, NR_SHORT = 15000, NR_OPS = 2000000 / SLOWNESS_MILD };
+	void **ring = blocks + NR_LONG;
+	struct rng rng = {1};
+	unsigned moved = 0;
+
+	start();
+	for (unsigned i = 0; i < NR_LONG; i++)
+		(void)replace(&rng, &blocks[i], 0x402000);
+	for (unsigned i = 0; i < NR_OPS; i++) {
+		if (i % 10 == 0)
+			moved += replace(&rng, &blocks[rng_below(&rng, NR_LONG)], 0x402000);
+		else
+			(void)replace(&rng, &ring[i % NR_SHORT], 0x401000);
+	}
+	EXPECT(sites_now().nr_short > 0, "what is short lived is not known");
+	EXPECT(moved == 0, "%u of %u blocks are elsewhere", moved, NR_OPS / 10);
+	shim_check();
+	for (unsigned i = 0; i < NR_LONG + NR_SHORT; i++)
+		shim_free(blocks[i]);
+	expect_nothing_kept();
+}
+
 static void *watched_block(void)
 {
 	for (unsigned i = 0; i < BLOCKS_MAX; i++) {
