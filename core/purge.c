@@ -23,10 +23,10 @@
 #define BATCH_BLOCKS PURGE_BATCH_BLOCKS
 /* Free dirty memory that may wait for its decay: this much and half of what is allocated. */
 #define WAITING_PAGES ((uint64_t)16384)
-/* Without a background thread, of what is idle for 20 ms: this much and a 32nd; but not for so
- * long after it was too little. */
+/* Without a background thread, of what is idle for a twentieth of the decay: this much and a
+ * 32nd; but not for so long after it was too little. */
+#define EARLY_PART 20u
 #define WAITING_EARLY_PAGES ((uint64_t)4096)
-#define EARLY_NS ((uint64_t)20 * 1000 * 1000)
 #define PATIENT_NS ((uint64_t)10 * 1000 * 1000 * 1000)
 
 static uint64_t due_ns(const struct pageblock *block)
@@ -52,7 +52,7 @@ static bool above_mark, above_early_mark;
 
 /*
  * Without a background thread nobody may come by when a decay is over.  So of what has been
- * idle for EARLY_NS already less may wait.  What went early for that and is wanted again before
+ * idle for a part of it less may wait.  What went early for that and is wanted again before
  * its decay would have been over was needed: from then on it waits, until it has gone well for
  * a while.  Under the zone lock.
  */
@@ -61,9 +61,9 @@ static struct {
 	uint64_t patient_until_ns;
 } early;
 
-/* As kswapd does, whoever gives back goes on until there is some room again, so that it is not
- * done for each block. */
-static bool is_above(bool *above, uint64_t most, unsigned part)
+/* As kswapd does, it goes on until there is room for a part again, so that it is not done for
+ * each block. */
+static bool is_above(bool *above, uint64_t most, uint64_t part)
 {
 	most += zone.ready_blocks * PAGEBLOCK_PAGES;
 	if (*above)
@@ -76,7 +76,7 @@ static bool is_above(bool *above, uint64_t most, unsigned part)
 static bool too_much_waits(void)
 {
 	return is_above(&above_mark, WAITING_PAGES + zone.taken_pages / 2,
-			work_has_background() ? 8 : 2) ||
+			work_has_background() ? 8 : UINT64_MAX) ||
 	       (nr_refused == 0 && limit_is_soft_hit_locked());
 }
 
@@ -93,9 +93,8 @@ static uint64_t goes_ns(const struct pageblock *block, uint64_t now_ns)
 
 	if (due > now_ns && too_much_waits())
 		return now_ns;
-	if (due > block->idle_since_ns + EARLY_NS && goes_early(now_ns))
-		due = block->idle_since_ns + EARLY_NS;
-	return due;
+	return goes_early(now_ns) ? block->idle_since_ns + (due - block->idle_since_ns) / EARLY_PART
+				  : due;
 }
 
 static uint64_t purge_run(uint64_t now_ns);

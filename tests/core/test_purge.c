@@ -81,18 +81,18 @@ static void idle_for(pfn_t pfn, size_t nr_blocks, uint64_t ns)
 	work_tick();
 }
 
-/* Of what has been idle for 20 ms 16 MiB and a 32nd, down to half of it, by whoever comes by, who
+/* Of what has been idle for a 20th of the decay 16 MiB and a 32nd, down to half of it, by whoever comes by, who
  * may be the last one; unless it was needed shortly before. */
 Test(purge, less_waits_without_a_background_thread, .init = start_large, .fini = finish_own)
 {
 	pfn_t kept = take(64 * 512);
 
-	idle_for(take(10 * 512), 10, 20 * MS);
+	idle_for(take(10 * 512), 10, 5 * MS);
 	cr_assert(nr_waiting() == 10 && fake_os.nr_purges == 0);
-	idle_for(take(16 * 512), 16, 19 * MS);
+	idle_for(take(16 * 512), 16, 4 * MS);
 	cr_assert(nr_waiting() == 16, "too young: %u", nr_waiting());
 	for (unsigned i = 0; i < 3; i++) {
-		idle_for(take(16 * 512), 16, 20 * MS);
+		idle_for(take(16 * 512), 16, 5 * MS);
 		/* The second time it is known. */
 		cr_assert(nr_waiting() == (i == 0 ? 5 : 16), "%u in round %u", nr_waiting(), i);
 	}
@@ -100,16 +100,16 @@ Test(purge, less_waits_without_a_background_thread, .init = start_large, .fini =
 	work_tick();
 	work_tick();
 	cr_assert(nr_waiting() == 0, "%u", nr_waiting());
-	idle_for(take(16 * 512), 16, 20 * MS);
+	idle_for(take(16 * 512), 16, 5 * MS);
 	cr_assert(nr_waiting() == 16);
 	fake_os.now_ns += 200 * MS;
 	work_tick();
 	work_tick();
-	idle_for(take(16 * 512), 16, 20 * MS);
+	idle_for(take(16 * 512), 16, 5 * MS);
 	cr_assert(nr_waiting() == 5, "it is forgotten: %u", nr_waiting());
 	/* What is wanted after its decay was not needed. */
 	fake_os.now_ns += 100 * MS;
-	idle_for(take(16 * 512), 16, 20 * MS);
+	idle_for(take(16 * 512), 16, 5 * MS);
 	cr_assert(nr_waiting() == 5, "%u", nr_waiting());
 	give_pages(kept, 64 * 512);
 }
