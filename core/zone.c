@@ -298,7 +298,7 @@ static NOINLINE pfn_t alloc_blocks(size_t nr_pages, unsigned align_order,
 /* --- allocation --------------------------------------------------------------------------- */
 
 /* Blocks that are searched for a run longer than their largest aligned one. */
-#define TIGHT_LOOKS 4u
+#define TIGHT_LOOKS 8u
 
 /*
  * For n pages, no power of two: the fullest block with so many side by side whose largest
