@@ -26,6 +26,15 @@
 #define AT_START __attribute__((section(".text.startup")))
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #define MUST_CHECK __attribute__((warn_unused_result))
+/* A function that reads what others write meanwhile, and is content with an old value: not
+ * watched by ThreadSanitizer. */
+#if defined(__clang__)
+#define RACY __attribute__((no_sanitize("thread")))
+#elif defined(__SANITIZE_THREAD__)
+#define RACY __attribute__((no_sanitize_thread))
+#else
+#define RACY
+#endif
 
 /* Writes "pageblock: <what> at <file>:<line>" by write(2) and aborts. */
 _Noreturn void util_fail(const char *what, const char *file, int line);

@@ -114,14 +114,6 @@ size_t shim_online(size_t nr_bytes)
 
 /* --- the hint ------------------------------------------------------------------------------ */
 
-#if defined(__clang__)
-#define RACY __attribute__((no_sanitize("thread")))
-#elif defined(__SANITIZE_THREAD__)
-#define RACY __attribute__((no_sanitize_thread))
-#else
-#define RACY
-#endif
-
 /*
  * A slab is worth emptying when half of it is free and other slabs have room for the rest.
  * It is marked then, so that malloc gives the copies room in these others and what is freed

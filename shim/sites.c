@@ -457,14 +457,6 @@ static uint64_t apart_costs(const uint64_t classes[2])
 	return cost;
 }
 
-#if defined(__clang__)
-#define RACY __attribute__((no_sanitize("thread")))
-#elif defined(__SANITIZE_THREAD__)
-#define RACY __attribute__((no_sanitize_thread))
-#else
-#define RACY
-#endif
-
 /* What is in a heap's bins, while its thread changes it: about. */
 RACY static uint64_t cached_in(const struct heap *h)
 {
