@@ -25,8 +25,8 @@
  *
  * thp of a block is read and written under the zone lock, and only by whoever grows the span,
  * opens the block, keeps it from becoming wholly free or being taken meanwhile, or is the
- * background thread.  Not guaranteed: that a hole which is made while the background thread collapses the
- * block stays one.
+ * background thread.  Not guaranteed: that a hole which is made while the background thread
+ * collapses the block stays one.
  */
 #include "core/span.h"
 #include "core/work.h"

@@ -596,7 +596,7 @@ static void reclaim_places(void)
 		p->given = false;
 		memset(p->classes, 0, sizeof(p->classes));
 		/* What the program says has blocks of its own for good. */
-		if (i < PLACE_WRAPPED) {
+		if (is_own(i)) {
 			p->own_blocks = false;
 			heap_set_own_blocks(i, false);
 		}

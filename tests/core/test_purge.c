@@ -81,8 +81,8 @@ static void idle_for(pfn_t pfn, size_t nr_blocks, uint64_t ns)
 	work_tick();
 }
 
-/* Of what has been idle for a 20th of the decay 16 MiB and a 32nd, down to half of it, by whoever comes by, who
- * may be the last one; unless it was needed shortly before. */
+/* Of what has been idle for a 20th of the decay 16 MiB and a 32nd, down to half of it, by whoever
+ * comes by, who may be the last one; unless it was needed shortly before. */
 Test(purge, less_waits_without_a_background_thread, .init = start_large, .fini = finish_own)
 {
 	pfn_t kept = take(64 * 512);

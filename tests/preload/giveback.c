@@ -120,6 +120,22 @@ static int peak(void)
 
 /* --- next to nothing ------------------------------------------------------------------------- */
 
+/* Of 1 MiB each, in use. */
+static void take_blocks(char **blocks, int nr)
+{
+	for (int i = 0; i < nr; i++) {
+		EXPECT((blocks[i] = malloc(MIB)) != NULL);
+		memset(blocks[i], 1, MIB);
+	}
+}
+
+static void expect_back(size_t before, size_t after, size_t most)
+{
+	printf("%zu MiB at first, %zu MiB at last\n", before / MIB, after / MIB);
+	fflush(stdout);
+	EXPECT(after <= before + most);
+}
+
 static int linger(void)
 {
 	enum { NR = 14 }; /* less than what goes at once */
@@ -128,10 +144,7 @@ static int linger(void)
 	uint64_t end;
 
 	expect_library();
-	for (int i = 0; i < NR; i++) {
-		EXPECT((blocks[i] = malloc(MIB)) != NULL);
-		memset(blocks[i], 1, MIB);
-	}
+	take_blocks(blocks, NR);
 	for (int i = 0; i < NR; i++)
 		free(blocks[i]);
 	EXPECT(resident_bytes() > before + 10 * MIB);
@@ -143,9 +156,7 @@ static int linger(void)
 		rest_ms(10);
 		after = resident_bytes();
 	}
-	printf("%zu MiB at first, %zu MiB at last\n", before / MIB, after / MIB);
-	fflush(stdout);
-	EXPECT(after <= before + 4 * MIB);
+	expect_back(before, after, 4 * MIB);
 	return 0;
 }
 
@@ -154,22 +165,16 @@ static int alone(void)
 {
 	enum { NR = 200 };
 	char *blocks[NR];
-	size_t before = resident_bytes(), after;
+	size_t before = resident_bytes();
 
 	expect_library();
-	for (int i = 0; i < NR; i++) {
-		EXPECT((blocks[i] = malloc(MIB)) != NULL);
-		memset(blocks[i], 1, MIB);
-	}
+	take_blocks(blocks, NR);
 	/* Sooner than the decay: what is left is what waits, and the last 20 ms. */
 	for (int i = 0; i < NR; i++) {
 		free(blocks[i]);
 		usleep(1500);
 	}
-	after = resident_bytes();
-	printf("%zu MiB at first, %zu MiB at last\n", before / MIB, after / MIB);
-	fflush(stdout);
-	EXPECT(after <= before + 40 * MIB);
+	expect_back(before, resident_bytes(), 40 * MIB);
 	return 0;
 }
 
