@@ -74,7 +74,7 @@ TWICE := $(WORKLOADS_DIR)/twice
 bench-twice: workloads $(BUILD)/libpageblock.so
 	$(call workloads_need,$(WORKLOADS_PEERS) $(WORKLOADS_NEEDS_QUICK))
 	@for n in 1 2; do \
-	  workloads/run --build $(BUILD) --quick --runs 5 --budget 200 --json $(TWICE)-$$n.json \
+	  workloads/run --build $(BUILD) --quick --runs 5 --memory-runs 5 --json $(TWICE)-$$n.json \
 	    $(WORKLOADS_FLAGS) >$(TWICE)-$$n.txt || [ $$? -ne 2 ] || { tail -5 $(TWICE)-$$n.txt; exit 2; }; done
 	@workloads/compare.py $(TWICE)-1.json $(TWICE)-2.json
 
