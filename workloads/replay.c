@@ -263,6 +263,14 @@ static uint64_t resident_bytes(void)
 	return found != NULL ? strtoull(found + sizeof(key) - 1, NULL, 10) * 1024 : 0;
 }
 
+/* Since the first event; an allocator may give back what it had kept from before it. */
+static uint64_t resident_since(void)
+{
+	uint64_t resident = resident_bytes();
+
+	return resident > play.own_bytes ? resident - play.own_bytes : 0;
+}
+
 _Noreturn __attribute__((format(printf, 2, 3))) static void wrong(uint64_t event,
 								  const char *format, ...)
 {
@@ -447,7 +455,7 @@ static uint64_t held_bytes(void)
 
 static void sample(uint64_t event)
 {
-	uint64_t resident = resident_bytes() - play.own_bytes;
+	uint64_t resident = resident_since();
 	struct result *r = play.result;
 
 	if (resident > r->peak_resident)
@@ -594,7 +602,7 @@ static void run_plan(const struct plan *plan, struct result *result, bool sampli
 		play_parallel();
 	result->seconds = now() - began;
 	if (sampling) {
-		result->end_resident = resident_bytes() - play.own_bytes;
+		result->end_resident = resident_since();
 		if (result->end_resident > result->peak_resident)
 			result->peak_resident = result->end_resident;
 		if (play.nr_samples > 0)
