@@ -201,6 +201,68 @@ struct pageblock *span_find_whole(size_t nr_blocks, size_t align_blocks)
 	return NULL;
 }
 
+bool span_may_take(const struct pageblock *block, unsigned from, unsigned n,
+		   enum migratetype mt)
+{
+	enum migratetype other = pageblock_type(block);
+
+	if (pageblock_isolated(block) || !pageblock_bits_all(block->free, from, n))
+		return false;
+	if (other == mt)
+		return true;
+	return pageblock_whole(block) && mt != MIGRATE_CMA && other != MIGRATE_CMA;
+}
+
+/* Stretches of whole blocks that are looked at for a better one. */
+#define STRETCH_LOOKS 32u
+
+/*
+ * `full` whole blocks, and behind them, unless tail is 0, one in use whose first pages are
+ * free: the first that is resident, else the first.
+ */
+static struct pageblock *find_stretch(size_t full, unsigned tail, enum migratetype mt)
+{
+	struct pageblock *best = NULL;
+	unsigned nr = span_count(), looks = 0;
+
+	for (unsigned i = 0; i < nr; i++) {
+		struct span *span = &spans[i];
+		size_t committed = span_committed(span), end;
+		size_t from = next_whole(span, span->first_whole, committed, true);
+
+		span->first_whole = from;
+		for (; from < committed; from = next_whole(span, end, committed, true)) {
+			struct pageblock *first;
+
+			end = next_whole(span, from, committed, false);
+			if (end - from < full)
+				continue;
+			first = &span->blocks[tail == 0 ? from : end - full];
+			if (tail == 0 || (end < committed &&
+					  span_may_take(&span->blocks[end], 0, tail, mt))) {
+				if (first->nr_dirty > 0)
+					return first;
+				if (best == NULL)
+					best = first;
+			}
+			if (++looks == STRETCH_LOOKS)
+				return best;
+		}
+	}
+	return best;
+}
+
+struct pageblock *span_find_run(size_t nr_pages, enum migratetype mt)
+{
+	size_t full = nr_pages / PAGEBLOCK_PAGES;
+	unsigned tail = nr_pages % PAGEBLOCK_PAGES;
+	struct pageblock *block = NULL;
+
+	if (tail != 0)
+		block = find_stretch(full, tail, mt);
+	return block != NULL ? block : find_stretch(full + (tail != 0), 0, mt);
+}
+
 void span_check(const struct span *span)
 {
 	size_t committed = span_committed(span);

@@ -41,6 +41,16 @@ struct span *span_at(unsigned number);
 /* The first of nr_blocks consecutive whole blocks, at a multiple of align_blocks; NULL: none. */
 struct pageblock *span_find_whole(size_t nr_blocks, size_t align_blocks);
 /*
+ * Where a run of more than a block goes: the block that it begins with.  Its last one, where
+ * the run takes a part of it only, is rather one in use with that part free, so that no whole
+ * one is broken into; and rather blocks that are resident than such as were given back.  NULL:
+ * there is no room among the blocks there are.
+ */
+struct pageblock *span_find_run(size_t nr_pages, enum migratetype mt);
+/* Whether a run of a type that goes on here may take n pages of the block, from `from` on. */
+bool span_may_take(const struct pageblock *block, unsigned from, unsigned n,
+		   enum migratetype mt);
+/*
  * Commits what is missing for such a run at the end of a span, or in a new one: the first
  * block, or NULL when the system gives no more.  New blocks have type mt.
  */

@@ -276,7 +276,8 @@ static NOINLINE pfn_t alloc_blocks(size_t nr_pages, unsigned align_order,
 	nr_blocks = round_up(nr_pages, PAGEBLOCK_PAGES) / PAGEBLOCK_PAGES;
 	align_blocks =
 		align_order > PAGEBLOCK_ORDER ? (size_t)1 << (align_order - PAGEBLOCK_ORDER) : 1;
-	block = span_find_whole(nr_blocks, align_blocks);
+	block = align_blocks == 1 ? span_find_run(nr_pages, mt)
+				  : span_find_whole(nr_blocks, align_blocks);
 	if (block == NULL)
 		block = span_grow(nr_blocks, align_blocks, mt);
 	if (block == NULL)
@@ -286,7 +287,7 @@ static NOINLINE pfn_t alloc_blocks(size_t nr_pages, unsigned align_order,
 		size_t n = nr_pages < PAGEBLOCK_PAGES ? nr_pages : PAGEBLOCK_PAGES;
 
 		zone_set_type_locked(block, mt);
-		if (block->nr_dirty == 0)
+		if (pageblock_whole(block) && block->nr_dirty == 0)
 			purge_missed_locked();
 		zero &= take(block, 0, (unsigned)n);
 		nr_pages -= n;
@@ -531,19 +532,6 @@ void zone_mark_clean(pfn_t pfn, size_t nr_pages)
 
 /* --- growing a run in place --------------------------------------------------------------- */
 
-/* Whether a run of a type may take these pages of a block. */
-static bool can_extend_into(const struct pageblock *block, unsigned n, unsigned from,
-			    enum migratetype mt)
-{
-	enum migratetype other = pageblock_type(block);
-
-	if (pageblock_isolated(block) || !pageblock_bits_all(block->free, from, n))
-		return false;
-	if (other == mt)
-		return true;
-	return pageblock_whole(block) && mt != MIGRATE_CMA && other != MIGRATE_CMA;
-}
-
 /* Whether [pfn, end) is free for the type, growing the span where it is not there yet. */
 static bool extend_prepare(struct span *span, pfn_t pfn, pfn_t end, enum migratetype mt)
 {
@@ -555,7 +543,7 @@ static bool extend_prepare(struct span *span, pfn_t pfn, pfn_t end, enum migrate
 		struct pageblock *block = block_of(pfn);
 		unsigned n = pages_here(block, pfn, stop - pfn);
 
-		if (!can_extend_into(block, n, (unsigned)(pfn - block->pfn), mt))
+		if (!span_may_take(block, (unsigned)(pfn - block->pfn), n, mt))
 			return false;
 		pfn += n;
 	}

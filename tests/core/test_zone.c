@@ -95,6 +95,44 @@ Test(zone, more_than_a_gigabyte, .init = start, .fini = finish)
 	cr_assert(stats().free_pages == stats().total_pages);
 }
 
+/* What a run of so many blocks and a bit leaves is taken by the next one, whoever is behind it. */
+Test(zone, a_long_run_ends_in_a_block_in_use, .init = start, .fini = finish)
+{
+	size_t nr_pages = 4 * PAGEBLOCK_PAGES + 33;
+	pfn_t run = alloc(nr_pages, 0, MIGRATE_MOVABLE);
+	pfn_t behind = alloc(200, 0, MIGRATE_MOVABLE);
+	uint64_t grown = stats().grown;
+	bool zeroed = true;
+
+	cr_assert(behind > run + 4 * PAGEBLOCK_PAGES && behind < run + 5 * PAGEBLOCK_PAGES);
+	zone_free(run, nr_pages);
+	cr_assert(zone_alloc(nr_pages, 0, MIGRATE_MOVABLE, &zeroed) == run && !zeroed);
+	zone_free(run, nr_pages);
+	/* At the end of the stretch that is there. */
+	cr_assert(alloc(nr_pages - PAGEBLOCK_PAGES, 0, MIGRATE_MOVABLE) == run + PAGEBLOCK_PAGES);
+	zone_free(run + PAGEBLOCK_PAGES, nr_pages - PAGEBLOCK_PAGES);
+	/* Not where the tail has no room, or belongs to another type. */
+	cr_assert(alloc(32, 0, MIGRATE_MOVABLE) == run + 4 * PAGEBLOCK_PAGES);
+	cr_assert(alloc(nr_pages, 0, MIGRATE_MOVABLE) > behind);
+	cr_assert(alloc(nr_pages - PAGEBLOCK_PAGES, 0, MIGRATE_MOVABLE) == run);
+	cr_assert(stats().grown > grown);
+}
+
+Test(zone, long_runs_take_what_is_resident, .init = start, .fini = finish)
+{
+	pfn_t cold = alloc(2 * PAGEBLOCK_PAGES, 0, MIGRATE_MOVABLE);
+	pfn_t between = alloc(PAGEBLOCK_PAGES, 0, MIGRATE_MOVABLE);
+	pfn_t warm = alloc(2 * PAGEBLOCK_PAGES, 0, MIGRATE_MOVABLE);
+	bool zeroed = true;
+
+	cr_assert(between > cold && between < warm);
+	zone_free(cold, 2 * PAGEBLOCK_PAGES);
+	(void)purge_all();
+	zone_free(warm, 2 * PAGEBLOCK_PAGES);
+	cr_assert(zone_alloc(2 * PAGEBLOCK_PAGES, 0, MIGRATE_MOVABLE, &zeroed) == warm && !zeroed);
+	cr_assert(zone_alloc(2 * PAGEBLOCK_PAGES, 0, MIGRATE_MOVABLE, &zeroed) == cold && zeroed);
+}
+
 Test(zone, alignment_beyond_a_block, .init = start, .fini = finish)
 {
 	for (unsigned order = 9; order <= 14; order++) {

@@ -409,33 +409,84 @@ static unsigned lowest_run(struct oracle *oracle, unsigned nr_blocks, unsigned a
 	return ORACLE_BLOCKS;
 }
 
+static bool is_whole(struct oracle *oracle, unsigned block)
+{
+	return whole_run(oracle, block, 1);
+}
+
+/* Whether a run of `full` blocks and a tail, or 0, may begin with the block: at the start of a
+ * stretch of whole ones, or so that the tail lies in the block in use behind it. */
+static bool may_begin(struct oracle *oracle, unsigned block, unsigned full, unsigned tail,
+		      enum migratetype mt)
+{
+	unsigned end = block + full;
+
+	if (end > oracle->nr_blocks || !whole_run(oracle, block, full))
+		return false;
+	if (tail == 0)
+		return block == 0 || !is_whole(oracle, block - 1);
+	return end < oracle->nr_blocks && !is_whole(oracle, end) && !oracle->isolated[end] &&
+	       oracle->type[end] == mt && all_free(oracle, end * BLOCK, tail);
+}
+
+static unsigned first_run(struct oracle *oracle, unsigned full, unsigned tail,
+			  enum migratetype mt)
+{
+	unsigned first = ORACLE_BLOCKS;
+
+	for (unsigned b = 0; b < oracle->nr_blocks; b++) {
+		if (!may_begin(oracle, b, full, tail, mt))
+			continue;
+		if (oracle->nr_dirty[b] > 0)
+			return b;
+		if (first == ORACLE_BLOCKS)
+			first = b;
+	}
+	return first;
+}
+
+/* Where a run of more than a block goes among the blocks there are. */
+static unsigned best_run(struct oracle *oracle, size_t nr_pages, unsigned align_order,
+			 enum migratetype mt)
+{
+	unsigned full = (unsigned)(nr_pages / BLOCK), tail = (unsigned)(nr_pages % BLOCK);
+	unsigned found = ORACLE_BLOCKS;
+
+	if (align_order > PAGEBLOCK_ORDER)
+		return lowest_run(oracle, full + (tail != 0), align_order, false);
+	look_all(oracle);
+	if (tail != 0)
+		found = first_run(oracle, full, tail, mt);
+	return found != ORACLE_BLOCKS ? found : first_run(oracle, full + (tail != 0), 0, mt);
+}
+
 static pfn_t alloc_blocks(struct oracle *oracle, size_t nr_pages, unsigned align_order,
 			  enum migratetype mt)
 {
 	unsigned nr_blocks = (unsigned)(nr_pages + BLOCK - 1) / BLOCK;
-	unsigned lowest = lowest_run(oracle, nr_blocks, align_order, false);
+	unsigned best = best_run(oracle, nr_pages, align_order, mt);
 	unsigned beyond = lowest_run(oracle, nr_blocks, align_order, true);
 	struct outcome out = real_alloc(oracle, nr_pages, align_order, mt);
 
 	EXPECT(!out.drained || beyond == ORACLE_BLOCKS || mt == MIGRATE_CMA ||
 	       oracle->may_refuse);
 	if (out.drained && out.grew == 0) {
-		lowest = lowest_run(oracle, nr_blocks, align_order, false);
+		best = best_run(oracle, nr_pages, align_order, mt);
 		beyond = lowest_run(oracle, nr_blocks, align_order, true);
 	}
 	if (out.pfn == 0) {
 		EXPECT(beyond == ORACLE_BLOCKS || mt == MIGRATE_CMA ||
-		       (lowest == ORACLE_BLOCKS && oracle->may_refuse));
+		       (best == ORACLE_BLOCKS && oracle->may_refuse));
 		return 0;
 	}
 	EXPECT(mt != MIGRATE_CMA);
-	EXPECT((lowest == ORACLE_BLOCKS) == (out.grew > 0));
-	if (lowest == ORACLE_BLOCKS)
-		lowest = beyond;
-	EXPECT(out.pfn == oracle->base + (pfn_t)lowest * BLOCK);
+	EXPECT((best == ORACLE_BLOCKS) == (out.grew > 0));
+	if (best == ORACLE_BLOCKS)
+		best = beyond;
+	EXPECT(out.pfn == oracle->base + (pfn_t)best * BLOCK);
 	if (oracle->wrong != NULL)
 		return 0;
-	for (unsigned b = lowest; b < lowest + nr_blocks; b++)
+	for (unsigned b = best; b < best + nr_blocks; b++)
 		follow_claim(oracle, b, mt);
 	compare_run(oracle, out.pfn, nr_pages, align_order, out.zeroed);
 	return out.pfn;
