@@ -23,11 +23,11 @@
 #define BATCH_BLOCKS PURGE_BATCH_BLOCKS
 /* Free dirty memory that may wait for its decay: this much and half of what is allocated. */
 #define WAITING_PAGES ((uint64_t)16384)
-/* Without a background thread, of what is idle for a twentieth of the decay: this much and a
- * 32nd; but not for so long after it was too little. */
-#define EARLY_PART 20u
+/* Without a background thread, of what is idle for a part of the decay: this much and a 32nd. */
 #define WAITING_EARLY_PAGES ((uint64_t)4096)
-#define PATIENT_NS ((uint64_t)10 * 1000 * 1000 * 1000)
+/* Two hundred times what it takes to give back and have again a page, about, as a part of a huge
+ * one. */
+#define EARLY_MISS_NS ((uint64_t)160 * 1000)
 
 static uint64_t due_ns(const struct pageblock *block)
 {
@@ -52,14 +52,18 @@ static bool above_mark, above_early_mark;
 
 /*
  * Without a background thread nobody may come by when a decay is over.  So of what has been
- * idle for a part of it less may wait.  What went early for that and is wanted again before
- * its decay would have been over was needed: from then on it waits, until it has gone well for
- * a while.  Under the zone lock.
+ * idle for a part of it less may wait: a 20th, or a quarter.  What went early for that and is
+ * wanted again before its decay would have been over was needed: with each such block it is
+ * longer until something goes so early again, so that this costs at most half a percent of
+ * the time.  Under the zone lock.
  */
-static struct {
-	uint64_t gone_ns; /* when something went early; 0: nothing since that was looked at */
+static struct early {
+	unsigned part;       /* of the decay */
+	uint64_t gone_ns;    /* when something went early last */
+	uint64_t gone_pages; /* till then, a decay or less apart, and not wanted again */
 	uint64_t patient_until_ns;
-} early;
+} early[] = {{.part = 20}, {.part = 4}};
+#define NR_EARLY (sizeof(early) / sizeof(early[0]))
 
 /* As kswapd does, it goes on until there is room for a part again, so that it is not done for
  * each block. */
@@ -80,21 +84,41 @@ static bool too_much_waits(void)
 	       (nr_refused == 0 && limit_is_soft_hit_locked());
 }
 
-static bool goes_early(uint64_t now_ns)
+/* How early blocks go, as things are now; NULL: not early. */
+static struct early *early_now(uint64_t now_ns)
 {
-	return !work_has_background() && now_ns >= early.patient_until_ns &&
-	       is_above(&above_early_mark, WAITING_EARLY_PAGES + zone.taken_pages / 32, 2);
+	if (work_has_background() ||
+	    !is_above(&above_early_mark, WAITING_EARLY_PAGES + zone.taken_pages / 32, 2))
+		return NULL;
+	for (unsigned i = 0; i < NR_EARLY; i++)
+		if (now_ns >= early[i].patient_until_ns)
+			return &early[i];
+	return NULL;
 }
 
 /* When the block goes, as things are now. */
 static uint64_t goes_ns(const struct pageblock *block, uint64_t now_ns)
 {
 	uint64_t due = due_ns(block);
+	const struct early *now;
 
 	if (due > now_ns && too_much_waits())
 		return now_ns;
-	return goes_early(now_ns) ? block->idle_since_ns + (due - block->idle_since_ns) / EARLY_PART
-				  : due;
+	now = early_now(now_ns);
+	return now != NULL ? block->idle_since_ns + (due - block->idle_since_ns) / now->part : due;
+}
+
+/* The block goes. */
+static void count_early(const struct pageblock *block, uint64_t now_ns)
+{
+	struct early *now = due_ns(block) > now_ns ? early_now(now_ns) : NULL;
+
+	if (now == NULL)
+		return;
+	if (now_ns - now->gone_ns >= zone.config.decay_ns)
+		now->gone_pages = 0;
+	now->gone_pages += block->nr_dirty;
+	now->gone_ns = now_ns;
 }
 
 static uint64_t purge_run(uint64_t now_ns);
@@ -125,16 +149,25 @@ void zone_idle_locked(struct pageblock *block)
 	work_due(&purge_work, goes_ns(block, block->idle_since_ns));
 }
 
+static void miss(struct early *gone, uint64_t now_ns)
+{
+	uint64_t nr_pages = gone->gone_pages < PAGEBLOCK_PAGES ? gone->gone_pages : PAGEBLOCK_PAGES;
+
+	gone->gone_pages -= nr_pages;
+	if (now_ns - gone->gone_ns >= zone.config.decay_ns) {
+		gone->gone_pages = 0;
+		return;
+	}
+	if (gone->patient_until_ns < now_ns)
+		gone->patient_until_ns = now_ns;
+	gone->patient_until_ns += nr_pages * EARLY_MISS_NS;
+}
+
 void purge_missed_locked(void)
 {
-	uint64_t now_ns;
-
-	if (early.gone_ns == 0)
-		return;
-	now_ns = os_now_ns();
-	if (now_ns - early.gone_ns < zone.config.decay_ns)
-		early.patient_until_ns = now_ns + PATIENT_NS;
-	early.gone_ns = 0;
+	for (unsigned i = 0; i < NR_EARLY; i++)
+		if (early[i].gone_pages > 0)
+			miss(&early[i], os_now_ns());
 }
 
 /* --- a batch --------------------------------------------------------------------------------- */
@@ -428,8 +461,7 @@ static uint64_t purge_due(uint64_t now_ns)
 		due = goes_ns(oldest, now_ns);
 		if (due > now_ns || batch.nr == BATCH_BLOCKS)
 			break;
-		if (due_ns(oldest) > now_ns)
-			early.gone_ns = now_ns;
+		count_early(oldest, now_ns);
 		begin_locked(&batch, oldest);
 		due = WORK_NEVER;
 	}
@@ -452,7 +484,7 @@ static COLD uint64_t purge_run(uint64_t now_ns)
 		due = purge_due(now_ns);
 		zone_lock();
 		much = due <= now_ns && !work_has_background() &&
-		       (too_much_waits() || goes_early(now_ns));
+		       (too_much_waits() || early_now(now_ns) != NULL);
 		zone_unlock();
 	} while (much);
 	return due;

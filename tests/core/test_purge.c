@@ -82,7 +82,8 @@ static void idle_for(pfn_t pfn, size_t nr_blocks, uint64_t ns)
 }
 
 /* Of what has been idle for a 20th of the decay 16 MiB and a 32nd, down to half of it, by whoever
- * comes by, who may be the last one; unless it was needed shortly before. */
+ * comes by, who may be the last one; after some of that was needed within the decay, of what has
+ * been idle for a quarter, for 82 ms for each block that was. */
 Test(purge, less_waits_without_a_background_thread, .init = start_large, .fini = finish_own)
 {
 	pfn_t kept = take(64 * 512);
@@ -93,16 +94,25 @@ Test(purge, less_waits_without_a_background_thread, .init = start_large, .fini =
 	cr_assert(nr_waiting() == 16, "too young: %u", nr_waiting());
 	for (unsigned i = 0; i < 3; i++) {
 		idle_for(take(16 * 512), 16, 5 * MS);
-		/* The second time it is known. */
+		/* The second time it is known: 11 blocks, 901 ms. */
 		cr_assert(nr_waiting() == (i == 0 ? 5 : 16), "%u in round %u", nr_waiting(), i);
 	}
-	fake_os.now_ns += 9900 * MS;
+	idle_for(take(16 * 512), 16, 24 * MS);
+	cr_assert(nr_waiting() == 16, "%u", nr_waiting());
+	fake_os.now_ns += 1 * MS;
+	work_tick();
+	cr_assert(nr_waiting() == 5, "a quarter: %u", nr_waiting());
+	idle_for(take(16 * 512), 16, 25 * MS);
+	cr_assert(nr_waiting() == 16, "it is known of the quarter too: %u", nr_waiting());
+	fake_os.now_ns += 75 * MS;
 	work_tick();
 	work_tick();
 	cr_assert(nr_waiting() == 0, "%u", nr_waiting());
+	/* 141 ms have passed. */
+	fake_os.now_ns += 740 * MS;
 	idle_for(take(16 * 512), 16, 5 * MS);
-	cr_assert(nr_waiting() == 16);
-	fake_os.now_ns += 200 * MS;
+	cr_assert(nr_waiting() == 16, "%u", nr_waiting());
+	fake_os.now_ns += 95 * MS;
 	work_tick();
 	work_tick();
 	idle_for(take(16 * 512), 16, 5 * MS);
