@@ -662,8 +662,9 @@ bool os_readable(const void *addr)
 {
 	const struct timespec no_time = { 0, 0 };
 	int saved = errno;
+	/* What no word is likely to be: to wait for one that is takes 75 us, though for no time. */
 	long err = syscall(SYS_futex, (uintptr_t)addr & ~(uintptr_t)3,
-			   FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, &no_time, NULL, 0);
+			   FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0x9e3779b9u, &no_time, NULL, 0);
 	bool readable = err == 0 || errno != EFAULT;
 
 	errno = saved;

@@ -240,6 +240,10 @@ static inline void heap_leave(struct heap *h)
  * blocks of its own.  Relaxed: a slab may come from where others did. */
 extern _Atomic uint8_t heap_kinds[NR_PLACES];
 void heap_set_own_blocks(unsigned place, bool own);
+static inline bool heap_has_own_blocks(unsigned place)
+{
+	return atomic_load_explicit(&heap_kinds[place], memory_order_relaxed) != PLACE_ANY;
+}
 
 /* A heap without a thread that none will take; or NULL. */
 struct heap *heap_make_apart(unsigned place);

@@ -14,6 +14,8 @@
 #define NR_SITES (NR_SETS * NR_WAYS)
 /* How far up the stack the return address of a wrapper's caller is looked for, in words. */
 #define WRAPPER_FRAME_MAX 32u
+/* How far into its function a call is, at most. */
+#define FUNCTION_BYTES_MAX 65536u
 /* Classes that must have come through one address before it is thought a wrapper. */
 #define WRAPPER_CLASSES 6u
 /* A look at all sites each time the heap has grown by 1 / this, and at least LOOK_BYTES_MIN. */
@@ -31,6 +33,8 @@
 #define OTHERS_FRACTION 4u
 /* The numbers of companions' objects differ by less than 1 / this. */
 #define COMPANIONS_DIFFER 8u
+/* And by so many standard deviations more, as they are seen by refills alone. */
+#define COMPANIONS_CHANCE 2u
 /* Each time so much of what is in use was allocated, it is seen whether the heap grows: whether
  * 1 / GROWS_BY of that has been added to it. */
 #define GROWTH_FRACTION 16u
@@ -54,7 +58,7 @@ struct site {
 	uintptr_t site;
 	uint64_t nr_bytes; /* growth, halved now and then; with what it took over (Space-Saving) */
 	uint64_t error;    /* the part that may be another's */
-	uint64_t nr_objects;    /* as nr_bytes, without what it took over */
+	uint32_t nr_of[NR_CLASSES]; /* objects, as nr_bytes, without what it took over */
 	uint64_t since_watched; /* bytes of growth since an object was watched */
 	uint64_t classes[2];
 	uint8_t place;
@@ -73,7 +77,6 @@ struct place {
 	uint64_t classes[2]; /* of its sites */
 	uint16_t nr_sites;
 	bool given;
-	bool own_blocks;
 };
 
 _Atomic uint8_t sites_place[SITES_KEYS];
@@ -139,30 +142,42 @@ static void set_key(uintptr_t site, unsigned place)
 
 /* --- wrappers --------------------------------------------------------------------------- */
 
-/* Whether the bytes before an address are a call of the function that holds `inside`, or,
- * unless strictly, of anything. */
-static bool follows_call(uintptr_t at, uintptr_t inside, bool strictly)
+/* What the bytes before an address call: the function's start, CALLS_SOMETHING when they do not
+ * say it, 0: they are no call. */
+#define CALLS_SOMETHING ((uintptr_t)1)
+static uintptr_t called_before(uintptr_t at)
 {
 	const unsigned char *p = (const unsigned char *)at;
 
 	if (at < PAGE_BYTES || at >> ADDRESS_BITS != 0 || !os_readable(p - 8) ||
-	    !os_readable(p - 1))
-		return false;
+	    (at % PAGE_BYTES < 8 && !os_readable(p - 1)))
+		return 0;
 	if (p[-5] == 0xe8) { /* call rel32 */
 		int32_t rel;
-		uintptr_t target;
 
 		memcpy(&rel, p - 4, sizeof(rel));
-		target = at + (uintptr_t)(intptr_t)rel;
-		if (target < inside && inside - target < 65536)
-			return true;
-		return !strictly && os_readable((const void *)target);
+		return at + (uintptr_t)(intptr_t)rel;
 	}
-	if (strictly)
-		return false;
 	return (p[-6] == 0xff && p[-5] == 0x15) ||       /* call *rel32(%rip) */
-	       (p[-2] == 0xff && (p[-1] & 0xf8) == 0xd0) || /* call *%reg */
-	       (p[-3] == 0xff && (p[-2] & 0x38) == 0x10);   /* call *disp8(%reg) */
+			       (p[-2] == 0xff && (p[-1] & 0xf8) == 0xd0) || /* call *%reg */
+			       (p[-3] == 0xff && (p[-2] & 0x38) == 0x10) /* call *disp8(%reg) */
+		       ? CALLS_SOMETHING
+		       : 0;
+}
+
+/* Whether a function that begins there may hold an address. */
+static bool may_hold(uintptr_t function, uintptr_t inside)
+{
+	return function < inside && inside - function < FUNCTION_BYTES_MAX;
+}
+
+/* Whether an address follows a call of the function that holds `inside`, or of anything. */
+static bool follows_call(uintptr_t at, uintptr_t inside)
+{
+	uintptr_t function = called_before(at);
+
+	return function == CALLS_SOMETHING || may_hold(function, inside) ||
+	       (function != 0 && os_readable((const void *)function));
 }
 
 /* Whether a word of the stack is there: what is on the page that the stack begins on is. */
@@ -171,17 +186,30 @@ static bool is_on_stack(const uintptr_t *stack, unsigned up)
 	return ((uintptr_t)stack ^ (uintptr_t)&stack[up]) < PAGE_BYTES || os_readable(&stack[up]);
 }
 
-/* Where the return address of the caller of the function that holds the site stands, in
- * words from its stack at the call; -1: not found. */
+/*
+ * Where the return address of the caller of the function that holds the site stands, in words
+ * from its stack at the call; -1: not found.  Of what calls may have left there, it is what called
+ * the function that begins next before the site; else the first that follows any call.
+ */
 static int find_up(uintptr_t site, const uintptr_t *stack)
 {
-	for (unsigned strictly = 2; strictly-- > 0;) {
-		for (unsigned i = 0; i < WRAPPER_FRAME_MAX && is_on_stack(stack, i); i++) {
-			if (stack[i] != site && follows_call(stack[i], site, strictly))
-				return (int)i;
+	int found = -1, any = -1;
+	uintptr_t last = 0;
+
+	for (unsigned i = 0; i < WRAPPER_FRAME_MAX && is_on_stack(stack, i); i++) {
+		uintptr_t function;
+
+		if (stack[i] == site)
+			continue;
+		function = called_before(stack[i]);
+		if (may_hold(function, site) && function != CALLS_SOMETHING && function > last) {
+			found = (int)i;
+			last = function;
 		}
+		if (any < 0 && follows_call(stack[i], site))
+			any = (int)i;
 	}
-	return -1;
+	return found >= 0 ? found : any;
 }
 
 /* False: another one is where this one would be. */
@@ -480,7 +508,7 @@ static uint64_t measure(uint64_t *cached)
 	sites.apart_bytes = 0;
 	for (unsigned i = 0; i < NR_PLACES; i++) {
 		sites.places[i].live = 0;
-		if (sites.places[i].own_blocks)
+		if (sites.places[i].given && heap_has_own_blocks(i))
 			sites.apart_bytes += PAGEBLOCK_BYTES / 2;
 	}
 	for (struct heap *h = heap_first(); h != NULL; h = h->next_all) {
@@ -576,11 +604,10 @@ static void give_blocks(uint64_t used)
 		struct place *p = &sites.places[i];
 		uint64_t cost = sites.apart_bytes + PAGEBLOCK_BYTES / 2;
 
-		if (!p->given || p->own_blocks || p->live < BLOCKS_FROM ||
+		if (!p->given || heap_has_own_blocks(i) || p->live < BLOCKS_FROM ||
 		    cost > used / APART_FRACTION)
 			continue;
 		sites.apart_bytes = cost;
-		p->own_blocks = true;
 		heap_set_own_blocks(i, true);
 	}
 }
@@ -596,10 +623,8 @@ static void reclaim_places(void)
 		p->given = false;
 		memset(p->classes, 0, sizeof(p->classes));
 		/* What the program says has blocks of its own for good. */
-		if (is_own(i)) {
-			p->own_blocks = false;
+		if (is_own(i))
 			heap_set_own_blocks(i, false);
-		}
 	}
 }
 
@@ -626,7 +651,8 @@ static void watch_callers(struct site *s, const struct sites_caller *caller)
 	}
 	from = is_on_stack(caller->stack, (unsigned)s->up) ? caller->stack[s->up] : 0;
 	/* Where it stood by chance once it does not stand time and again. */
-	if (!follows_call(from, s->site, false)) {
+	if ((s->nr_samples == 0 || from != s->first_caller) &&
+	    !follows_call(from, s->site)) {
 		s->never_wrapper = true;
 		return;
 	}
@@ -664,18 +690,53 @@ static struct site *heaviest(void)
 	return found;
 }
 
+/* The class of most of a site's objects, and how many: NULL when it is not half of them all. */
+static const uint32_t *most_of(const struct site *s)
+{
+	const uint32_t *most = s->nr_of;
+	uint64_t all = 0;
+
+	for (unsigned cls = 0; cls < NR_CLASSES; cls++) {
+		all += s->nr_of[cls];
+		if (s->nr_of[cls] > *most)
+			most = &s->nr_of[cls];
+	}
+	return all == 0 || *most < all / 2 ? NULL : most;
+}
+
+/* Whether b asks for as many objects as a of the class of most of a's. */
+static bool is_asked_with(const struct site *a, const struct site *b)
+{
+	const uint32_t *most = most_of(a);
+	uint64_t of_a, of_b, more, differ;
+	unsigned cls;
+
+	if (most == NULL)
+		return false;
+	cls = (unsigned)(most - a->nr_of);
+	of_a = *most;
+	of_b = b->nr_of[cls];
+	if (of_b == 0)
+		return false;
+	more = of_a > of_b ? of_a : of_b;
+	differ = more - (of_a > of_b ? of_b : of_a);
+	if (differ <= more / COMPANIONS_DIFFER)
+		return true;
+	/* Each is the sum of batches, and which site a refill is for is chance: the difference of
+	 * two such numbers has a variance of as many batches as both, squared. */
+	differ -= more / COMPANIONS_DIFFER;
+	return differ * differ <=
+	       COMPANIONS_CHANCE * COMPANIONS_CHANCE * limits_batch(cls) * (of_a + of_b);
+}
+
 /*
- * Whether two sites ask for as many objects as each other, some of one class: then these are
- * thought to be parts of one thing, which are used together, and to lie side by side is worth
- * more to the program than to lie apart.
+ * Whether two sites ask for as many objects as each other of a class that most objects of one of
+ * them are of: then these are thought to be parts of one thing, which are used together, and to
+ * lie side by side is worth more to the program than to lie apart.
  */
 static bool are_companions(const struct site *a, const struct site *b)
 {
-	uint64_t more = a->nr_objects > b->nr_objects ? a->nr_objects : b->nr_objects;
-	uint64_t less = a->nr_objects > b->nr_objects ? b->nr_objects : a->nr_objects;
-
-	return more - less <= more / COMPANIONS_DIFFER &&
-	       ((a->classes[0] & b->classes[0]) | (a->classes[1] & b->classes[1])) != 0;
+	return is_asked_with(a, b) || is_asked_with(b, a);
 }
 
 /* The place of a site's companions, or one of its own; PLACE_ANY: there is none. */
@@ -747,7 +808,8 @@ static void halve(void)
 		struct site *s = &sites.table[i];
 
 		s->nr_bytes /= 2;
-		s->nr_objects /= 2;
+		for (unsigned cls = 0; cls < NR_CLASSES; cls++)
+			s->nr_of[cls] /= 2;
 		s->error /= 2;
 	}
 	sites.window /= 2;
@@ -813,7 +875,7 @@ COLD void sites_note(struct sites_caller *caller, unsigned cls, size_t nr_bytes)
 			atomic_exchange_explicit(&missed_bytes, 0, memory_order_relaxed);
 	s = site_entry(caller->site);
 	s->nr_bytes += nr_bytes;
-	s->nr_objects += nr_bytes / class_info[cls].bytes;
+	s->nr_of[cls] += (uint32_t)(nr_bytes / class_info[cls].bytes);
 	s->classes[cls / 64] |= (uint64_t)1 << cls % 64;
 	watch_callers(s, caller);
 	sites.places[s->place].allocated += nr_bytes;

@@ -1,6 +1,7 @@
 /* Sites: who gets a place of its own, and that nobody else pays for it. */
 #include "shim/sites.h"
 
+#include "preload/sited.h"
 #include "shim/slab.h"
 #include "tests/shim/support.h"
 
@@ -147,6 +148,78 @@ Test(sites, ten_thousand_sites, .timeout = TIME_BOUND_S)
 	shim_check();
 	while (nr > 0)
 		shim_free(blocks[--nr]);
+	expect_nothing_kept();
+}
+
+/* --- companions ------------------------------------------------------------------------- */
+
+/*
+ * Of twenty blocks of one class three each are two sites' that ask in turns, and fourteen are
+ * others'.  Whether all that the two have asked for lately lies in one place that the others are
+ * not in; nr: how many of that.
+ */
+static unsigned companions_apart(unsigned nr_blocks, unsigned nr_of_b, unsigned *nr)
+{
+	unsigned place = PLACE_ANY, apart = 0;
+
+	for (unsigned i = 0; i < nr_blocks; i++) {
+		unsigned k = i % 20;
+		bool of_a = k < 6 && k % 2 == 0, of_b = k < 2 * nr_of_b && k % 2 == 1;
+
+		blocks[i] = alloc_at(of_a ? 0x401000 : of_b ? 0x402000 : 0x403000, 128);
+		if (i < nr_blocks / 4 * 3 || !(of_a || of_b) ||
+		    place_of(blocks[i]) == PLACE_WATCHED)
+			continue;
+		if (*nr == 0)
+			place = place_of(blocks[i]);
+		(*nr)++;
+		apart += place == PLACE_ANY || place_of(blocks[i]) != place;
+	}
+	return apart;
+}
+
+Test(sites, companions_stay_together, .timeout = TIME_BOUND_S)
+{
+	unsigned nr_blocks = 250000, nr = 0, apart;
+
+	start();
+	apart = companions_apart(nr_blocks, 3, &nr);
+	EXPECT(sites_now().nr_places == 1, "%u places", sites_now().nr_places);
+	EXPECT(nr > nr_blocks / 16 && apart == 0, "%u of %u blocks are not where the others are",
+	       apart, nr);
+	shim_check();
+	for (unsigned i = 0; i < nr_blocks; i++)
+		shim_free(blocks[i]);
+	expect_nothing_kept();
+}
+
+/* Sites of which one asks for a third of what the other does have nothing to do with each other. */
+Test(sites, sites_of_unequal_numbers_are_no_companions, .timeout = TIME_BOUND_S)
+{
+	unsigned nr_blocks = 250000, nr = 0;
+
+	start();
+	(void)companions_apart(nr_blocks, 1, &nr);
+	EXPECT(sites_now().nr_places == 2, "%u places", sites_now().nr_places);
+	for (unsigned i = 0; i < nr_blocks; i++)
+		shim_free(blocks[i]);
+	expect_nothing_kept();
+}
+
+/* Sites that ask in turns find the bin empty in turns: all are known, though only a refill is
+ * seen, and one batch is as long as sixteen or four rounds. */
+Test(sites, sites_that_ask_in_turns_are_all_seen, .timeout = TIME_BOUND_S)
+{
+	enum { NR_TURNS = 32, NR = 128 * 32 * 40 };
+
+	shim_free(shim_malloc(1));
+	sites_init(SIZE_MAX);
+	for (unsigned i = 0; i < NR; i++)
+		blocks[i] = alloc_at(0x400000 + i % NR_TURNS * 0x1004, 64);
+	EXPECT(sites_now().nr_sites == NR_TURNS, "%u of %u sites are known",
+	       sites_now().nr_sites, (unsigned)NR_TURNS);
+	for (unsigned i = 0; i < NR; i++)
+		shim_free(blocks[i]);
 	expect_nothing_kept();
 }
 
@@ -442,5 +515,165 @@ Test(sites, a_crowd_of_sites_pushes_no_wrapper_out, .timeout = TIME_BOUND_S)
 			shim_free(blocks[--nr]);
 		nr = 300000 / SLOWNESS;
 	}
+	expect_nothing_kept();
+}
+
+/* An address that follows a call; another one for each of these functions. */
+#define AFTER_CALL(name)                                                                       \
+	static uintptr_t after_call_##name;                                                    \
+	static NOINLINE void leave_##name(void)                                                \
+	{                                                                                      \
+		after_call_##name = (uintptr_t)__builtin_return_address(0);                    \
+	}                                                                                      \
+	static NOINLINE uintptr_t find_##name(void)                                            \
+	{                                                                                      \
+		leave_##name();                                                                \
+		__asm__ volatile("" : : : "memory");                                           \
+		return after_call_##name;                                                      \
+	}
+AFTER_CALL(one)
+AFTER_CALL(two)
+
+/*
+ * Blocks from a site above which a return address stands on the stack, of two callers in turns;
+ * from the refill `until` on there stands something else.
+ */
+static void ask_with_stack(unsigned nr_blocks, uint64_t until)
+{
+	uintptr_t stack[64] = { 0 };
+	uint64_t nr_refills = 0, clock = 0;
+
+	for (unsigned i = 0; i < nr_blocks; i++) {
+		stack[3] = nr_refills >= until ? 0x10
+			   : i / 7 % 2 == 0    ? find_one()
+					       : find_two();
+		blocks[i] = sites_malloc(16 * (1 + i * 7u % 12),
+					 (struct sites_caller){ 0x401000, stack, 0, false });
+		EXPECT(blocks[i] != NULL, "no memory");
+		nr_refills += sites_now().clock_bytes != clock;
+		clock = sites_now().clock_bytes;
+	}
+}
+
+/* What stood on the stack by chance when it was looked for is not taken for its caller. */
+static void expect_wrappers(uint64_t until, unsigned nr_wrappers)
+{
+	unsigned nr = 100000;
+
+	start();
+	ask_with_stack(nr, until);
+	EXPECT(sites_now().nr_wrappers == nr_wrappers, "%u wrappers", sites_now().nr_wrappers);
+	while (nr > 0)
+		shim_free(blocks[--nr]);
+	expect_nothing_kept();
+}
+
+Test(sites, a_distance_that_holds_makes_a_wrapper, .timeout = TIME_BOUND_S)
+{
+	expect_wrappers(UINT64_MAX, 1);
+}
+
+Test(sites, a_distance_that_held_a_hundred_times_makes_none, .timeout = TIME_BOUND_S)
+{
+	expect_wrappers(100, 0);
+}
+
+/* --- the short way ----------------------------------------------------------------------- */
+
+static unsigned nr_slower;
+
+static NOINLINE void *count_slower(size_t size, uintptr_t site, const uintptr_t *stack)
+{
+	nr_slower++;
+	return sites_malloc(size, (struct sites_caller){ site, stack, 0, false });
+}
+
+/* What a twin of malloc leaves for, in programs by a jump. */
+static NOINLINE void *twin(size_t size)
+{
+	void *volatile p = sited_slow_or(size, count_slower);
+
+	return p;
+}
+
+/* The wrappers' homes follow from the last 12 bits of their addresses: apart in any build. */
+static NOINLINE __attribute__((aligned(PAGE_BYTES))) void *inner(size_t size)
+{
+	char *p = twin(size);
+
+	EXPECT(p != NULL, "no memory");
+	return p;
+}
+
+static NOINLINE __attribute__((aligned(PAGE_BYTES))) void *outer(size_t size)
+{
+	volatile char frame[24];
+	void *p;
+
+	frame[0] = (char)size;
+	p = inner(size);
+	EXPECT(frame[0] == (char)size, "frame");
+	return p;
+}
+
+static NOINLINE void *inner_short(size_t size)
+{
+	char *p = inner(size);
+
+	*p = 3;
+	return p;
+}
+
+static NOINLINE void *outer_short(size_t size)
+{
+	char *p = outer(size);
+
+	*p = 1;
+	return p;
+}
+
+static NOINLINE void *outer_long(size_t size)
+{
+	char *p = outer(size);
+
+	*p = 2;
+	return p;
+}
+
+/* malloc's caller is a wrapper, and one of its callers too: what is at hand is found at once, in
+ * the place of who asks. */
+static bool is_long[BLOCKS_MAX];
+
+Test(sites, two_wrappers_are_looked_through_at_once, .timeout = TIME_BOUND_S)
+{
+	unsigned nr = 300000, half = nr / 2, wrong = 0, place = PLACE_ANY;
+	struct rng rng = {1};
+
+	start();
+	for (unsigned i = 0; i < nr; i++) {
+		size_t size = 16 * (1 + rng_below(&rng, 12)), k = rng_below(&rng, 10);
+
+		if (i == half)
+			nr_slower = 0;
+		is_long[i] = k == 0;
+		blocks[i] = k == 0  ? outer_long(size)
+			    : k < 3 ? inner_short(size)
+				    : outer_short(size);
+	}
+	EXPECT(sites_now().nr_wrappers == 2, "%u wrappers", sites_now().nr_wrappers);
+	for (unsigned i = half; i < nr; i++) {
+		unsigned at = place_of(blocks[i]);
+
+		if (at == PLACE_WATCHED)
+			continue;
+		if (place == PLACE_ANY && is_long[i])
+			place = at;
+		wrong += (at == place) != is_long[i];
+	}
+	EXPECT(place != PLACE_ANY && wrong < half / 50,
+	       "%u of %u blocks are in the wrong place (%u)", wrong, half, place);
+	EXPECT(nr_slower < half / 10, "%u of %u blocks took the long way", nr_slower, half);
+	while (nr > 0)
+		shim_free(blocks[--nr]);
 	expect_nothing_kept();
 }
