@@ -119,6 +119,28 @@ Test(os, readable_table_with_a_window)
 	cr_assert(resident(at + 100 * MIB, 4 * MIB) <= before + 1);
 }
 
+static long nr_sleeps(void)
+{
+	struct rusage used;
+
+	getrusage(RUSAGE_SELF, &used);
+	return used.ru_nvcsw;
+}
+
+/* Whatever stands there, to ask is no reason to sleep. */
+Test(os, readable_is_asked_without_sleeping)
+{
+	char *at = os_reserve(2 * MIB, 2 * MIB);
+	long before;
+
+	cr_assert(os_commit(at, MIB) == 0 && *at == 0);
+	before = nr_sleeps();
+	for (size_t i = 0; i < 1000; i++)
+		cr_assert(os_readable(at + i) && !os_readable(at + MIB + i));
+	cr_assert(nr_sleeps() - before < 500, "slept %ld times", nr_sleeps() - before);
+	os_unreserve(at, 2 * MIB);
+}
+
 Test(os, moves_pages)
 {
 	char *at = os_reserve(8 * MIB, 2 * MIB);
