@@ -145,38 +145,35 @@ static unsigned find_short(const uint64_t *bits, unsigned n)
 }
 
 /*
- * The same where the orders of the block's words are known.  A run that goes over the end of a
- * word is the free pages on both sides of it; one within a word is looked for only where there
- * is a naturally aligned run of more than a quarter of it.
+ * The same where the orders of the block's words are known.  A run, or the larger part of one that
+ * goes over the end of a word, is more than a quarter of n in a naturally aligned run: only words
+ * with such a one are looked at.
  */
 static unsigned find_in_words(const struct pageblock *block, unsigned n)
 {
-	unsigned least = 1u << (log2_floor(n + 1) - 1);
-	uint64_t orders = block->orders;
-	unsigned before = 0; /* free pages up to the word */
+	unsigned least = log2_floor(n + 1) - 1;
+	uint64_t words = block->orders & (0x0101010101010101u * ((0xffu << least) & 0x7f));
 
-	for (unsigned i = 0; i < PAGEBLOCK_WORDS; i++, orders >>= 8) {
-		uint64_t bits = block->free[i];
+	while (words != 0) {
+		unsigned i = (unsigned)__builtin_ctzll(words) / 8;
+		uint64_t bits = block->free[i], fit = bits;
+		unsigned have = 1;
+		/* Not all of the word before, which would have been taken. */
+		unsigned before = i > 0 ? (unsigned)__builtin_clzll(~block->free[i - 1]) : 0;
 
-		if (bits == 0) {
-			before = 0;
-			continue;
-		}
-		if (bits == ~(uint64_t)0)
+		if (bits == ~(uint64_t)0 || before + (unsigned)__builtin_ctzll(~bits) >= n)
 			return i * WORD_PAGES - before;
-		if (before + (unsigned)__builtin_ctzll(~bits) >= n)
-			return i * WORD_PAGES - before;
+		for (; 2 * have <= n; have *= 2)
+			fit &= fit >> have;
+		fit &= fit >> (n - have);
+		if (fit != 0)
+			return i * WORD_PAGES + (unsigned)__builtin_ctzll(fit);
+		/* Into the next word, unless that is looked at itself. */
+		words &= words - 1;
 		before = (unsigned)__builtin_clzll(~bits);
-		if ((orders & 0xff) < least)
-			continue;
-		for (unsigned have = 1; have < n && bits != 0;) {
-			unsigned step = n - have < have ? n - have : have;
-
-			bits &= bits >> step;
-			have += step;
-		}
-		if (bits != 0)
-			return i * WORD_PAGES + (unsigned)__builtin_ctzll(bits);
+		if (i + 1 < PAGEBLOCK_WORDS && (words >> (8 * (i + 1)) & 0xff) == 0 &&
+		    before + (unsigned)__builtin_ctzll(~block->free[i + 1]) >= n)
+			return (i + 1) * WORD_PAGES - before;
 	}
 	return PAGE_NONE;
 }

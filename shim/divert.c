@@ -29,20 +29,38 @@ static void empty_all_bins(struct heap *h)
 				      memory_order_relaxed);
 }
 
-/* Plain stores, a class at a time: nobody but the caller is on this heap's fast paths. */
+/* bin_of_size of a heap that is not diverted.  Sizes above SMALL_MAX share the last entry. */
+#define SIZE_INDEX(size) ((size) <= SMALL_MAX ? (size) : SMALL_MAX + 1)
+
+/* An enumerator without a value is one more than the one before it. */
+enum {
+#define CLASS(b, o) FIRST_SIZE_##b, LAST_SIZE_##b = (b),
+#include "shim/classes.def"
+#undef CLASS
+};
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Woverride-init"
+__extension__ static const uint8_t bins_by_size[SMALL_MAX + 2] = {
+#define CLASS(b, o)                                                                            \
+	[SIZE_INDEX(FIRST_SIZE_##b)... SIZE_INDEX(LAST_SIZE_##b)] =                            \
+		(uint8_t)(CLASS_##b * BIN_STEPS),
+#include "shim/classes.def"
+#undef CLASS
+};
+#pragma GCC diagnostic pop
+STATIC_ASSERT(LAST_SIZE_2048 == SMALL_MAX, "the small classes fill the table");
+
+/* Plain stores, many at a time: nobody but the caller is on this heap's fast paths. */
 void divert_setup(struct heap *h)
 {
-	size_t size = 0;
+	uint8_t *bin_of_size = (uint8_t *)(uintptr_t)h->bin_of_size;
 
 	h->counted = shim_sample_is_on();
-	for (unsigned cls = 0; cls < NR_SMALL_CLASSES; cls++) {
-		size_t end = class_info[cls].bytes + 1;
-
-		memset((uint8_t *)(uintptr_t)&h->bin_of_size[size],
-		       (int)(h->counted ? EMPTY_BIN : cls * BIN_STEPS), end - size);
-		size = end;
-	}
-	ASSERT(size == SMALL_MAX + 1);
+	if (unlikely(h->counted))
+		memset(bin_of_size, EMPTY_BIN, sizeof(h->bin_of_size));
+	else
+		memcpy(bin_of_size, bins_by_size, sizeof(h->bin_of_size));
 }
 
 void divert_set_owner(struct heap *h, uintptr_t thread_pointer)
