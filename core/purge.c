@@ -137,8 +137,8 @@ void purge_soon(void)
 
 void zone_idle_locked(struct pageblock *block)
 {
-	if (block->kind != 0 && --zone.kind_blocks[block->kind] == 0)
-		zone.nr_kinds--;
+	if (block->kind != 0)
+		zone.kind_blocks[block->kind]--;
 	block->kind = 0;
 	block->broken = 0;
 	if (block->nr_dirty == 0 || pageblock_isolated(block))

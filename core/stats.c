@@ -109,7 +109,7 @@ static void walk_span(const struct span *span, struct walk *walk)
 static void check_locked(void)
 {
 	struct walk walk = {0};
-	unsigned nr = span_count(), nr_kinds = 0;
+	unsigned nr = span_count();
 
 	for (unsigned i = 0; i < nr; i++)
 		walk_span(span_at(i), &walk);
@@ -123,11 +123,8 @@ static void check_locked(void)
 	CHECK_COUNT(zone.isolated_core_blocks, walk.isolated_core_blocks);
 	CHECK_COUNT(atomic_load_explicit(&zone.isolated_blocks, memory_order_relaxed),
 		    walk.isolated_blocks);
-	for (unsigned kind = 1; kind < NR_KINDS; kind++) {
+	for (unsigned kind = 1; kind < NR_KINDS; kind++)
 		CHECK_COUNT(zone.kind_blocks[kind], walk.kind_blocks[kind]);
-		nr_kinds += walk.kind_blocks[kind] > 0;
-	}
-	CHECK_COUNT(zone.nr_kinds, nr_kinds);
 	CHECK_COUNT(zone.purging_pages, walk.purging_pages);
 	CHECK_COUNT(zone.dirty_free_pages, walk.dirty_free_pages);
 	/* Conservation: nothing lost, nothing invented. */

@@ -221,7 +221,7 @@ static void begin_small_locked(struct pageblock *block, uint64_t extra)
 /* Each kind fills its newest block by itself, which in the mean is half empty. */
 void thp_begins_kind_locked(struct pageblock *block)
 {
-	begin_small_locked(block, (uint64_t)zone.nr_kinds * PAGEBLOCK_PAGES / 2);
+	begin_small_locked(block, (uint64_t)zone_nr_kinds_locked() * PAGEBLOCK_PAGES / 2);
 }
 
 /* A program that needs one block in a while may need little of it: a third of the percentage. */

@@ -18,8 +18,8 @@
 
 /* 64 KiB. */
 #define WASTE_PAGES 16u
-/* A sixteenth of a block. */
-#define WASTE_HUGE_PAGES 32u
+/* Three 32nds of a block. */
+#define WASTE_HUGE_PAGES 48u
 /* This much more, 4 MiB, begins passes anew. */
 #define MORE_PAGES ((uint64_t)1024)
 /* Looked at in one slice, and in one critical section. */

@@ -246,8 +246,7 @@ static NOINLINE struct pageblock *pick_kind(unsigned kind, unsigned order)
 	if (block == NULL)
 		return pick(MIGRATE_UNMOVABLE, order);
 	block->kind = (uint8_t)kind;
-	if (zone.kind_blocks[kind]++ == 0)
-		zone.nr_kinds++;
+	zone.kind_blocks[kind]++;
 	thp_begins_kind_locked(block);
 	return block;
 }

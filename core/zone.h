@@ -28,7 +28,6 @@ struct zone {
 	uint64_t hard_hits;
 	uint64_t ready_blocks;     /* ready.c */
 	uint32_t kind_blocks[NR_KINDS]; /* but for kind 0 */
-	uint32_t nr_kinds;              /* that have blocks */
 	uint64_t thp_edges;        /* neighbours that differ: thp.c */
 	uint64_t collapsed_blocks; /* made huge pages by the background thread */
 	uint64_t inherited_blocks; /* that a fork child still gives back at once */
@@ -52,6 +51,16 @@ struct zone {
 };
 
 extern struct zone zone;
+
+/* Kinds that have blocks. */
+static inline unsigned zone_nr_kinds_locked(void)
+{
+	unsigned nr = 0;
+
+	for (unsigned kind = 1; kind < NR_KINDS; kind++)
+		nr += zone.kind_blocks[kind] > 0;
+	return nr;
+}
 
 static inline void zone_lock(void)
 {

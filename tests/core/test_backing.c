@@ -186,12 +186,12 @@ Test(backing, a_kind_begins_with_small_pages, .init = start_from, .fini = finish
 	}
 	cr_assert(span_block(of_kind[1])->thp == THP_HUGE);
 	cr_assert(span_block(of_kind[2])->thp == THP_SMALL);
-	cr_assert(fake_os.nr_hugepage_off == nr_off + 1 && zone.nr_kinds == 2);
+	cr_assert(fake_os.nr_hugepage_off == nr_off + 1 && zone_nr_kinds_locked() == 2);
 	for (unsigned kind = 1; kind < 3; kind++) {
 		fake_os_unuse(of_kind[kind], 16);
 		pcp_free(&pcps[kind], of_kind[kind], 4);
 	}
-	cr_assert(zone.nr_kinds == 0);
+	cr_assert(zone_nr_kinds_locked() == 0);
 	give_pages(pfn, 50 * 512);
 	give_pages(first, 1);
 	pcp_enable();
@@ -241,6 +241,20 @@ Test(backing, mappings_are_bounded, .init = start_many, .fini = finish)
 	cr_assert(stats().purged_pages == 1500 * 511);
 	cr_assert(zone.thp_edges <= 1000 && zone.thp_edges > 800, "%llu",
 		  (unsigned long long)zone.thp_edges);
+}
+
+/* A block that is seven eighths full, or nearly so, does not lose its huge page. */
+Test(backing, a_little_is_not_worth_a_huge_page, .init = start_huge, .fini = finish)
+{
+	pfn_t pfn = take(NR / 2 * 512);
+
+	for (size_t i = 0; i < NR / 2; i++)
+		give_pages(pfn + i * 512, i % 4 == 0 ? 48 : 47);
+	age(10);
+	cr_assert(stats().purged_pages == NR / 8 * 48, "%llu",
+		  (unsigned long long)stats().purged_pages);
+	for (size_t i = 0; i < NR / 2; i++)
+		cr_assert(span_block(pfn + i * 512)->thp == (i % 4 == 0 ? THP_SMALL : THP_HUGE));
 }
 
 /* As at vm.max_map_count: nothing is told, the memory goes all the same. */
