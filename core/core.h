@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/single_threaded.h>
 
 /* A page's number: its address >> PAGE_SHIFT.  0 is no page. */
 typedef uint64_t pfn_t;
@@ -88,12 +89,28 @@ static inline uint32_t lock_tag(enum lock_rank rank)
 	return PB_DEBUG >= 1 ? ((uint32_t)rank + 1) << 8 : 0;
 }
 
+/*
+ * Whether there is nobody to be kept out.  It is libc's word, which it gives up before it makes
+ * a second thread and on which its own malloc relies too (sys/single_threaded.h).
+ */
+static inline bool lock_is_alone(void)
+{
+	return __libc_single_threaded != 0;
+}
+
 static inline void lock_acquire(struct lock *lock, enum lock_rank rank)
 {
 	uint32_t expected = LOCK_FREE;
 
 	if (PB_DEBUG >= 1)
 		lock_debug_acquire(rank);
+	/* Relaxed: whoever could read it is not there yet. */
+	if (lock_is_alone() &&
+	    atomic_load_explicit(&lock->state, memory_order_relaxed) == LOCK_FREE) {
+		atomic_store_explicit(&lock->state, LOCK_HELD | lock_tag(rank),
+				      memory_order_relaxed);
+		return;
+	}
 	/*
 	 * Acquire pairs with the release in lock_release(): what the last holder wrote
 	 * is visible here.  Relaxed on failure: lock_wait() tries again with acquire.
@@ -112,6 +129,11 @@ static inline void lock_release(struct lock *lock, enum lock_rank rank)
 	if (PB_DEBUG >= 1)
 		lock_debug_release(rank);
 	lock->generation++;
+	if (lock_is_alone()) {
+		/* Release: what was written stays before it, also for a thread made hereafter. */
+		atomic_store_explicit(&lock->state, LOCK_FREE, memory_order_release);
+		return;
+	}
 	/* Release pairs with the acquires in lock_acquire(), lock_try() and lock_wait(). */
 	was = atomic_exchange_explicit(&lock->state, LOCK_FREE, memory_order_release);
 	if (unlikely((was & 0xff) == LOCK_SLEPT_ON))
