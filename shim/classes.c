@@ -15,7 +15,8 @@
 const struct class_info class_info[NR_CLASSES] = {
 #define CLASS(b, o)                                                                            \
 	{ b,          NR_OBJECTS(b, o), MAGIC(b), LIMIT(b, o),                                 \
-	  MAGIC64(b), LIMIT64(b, o),    o,        1u << ((o)-GRANULE_ORDER) },
+	  MAGIC64(b), LIMIT64(b, o),    o,        1u << ((o)-GRANULE_ORDER),                     \
+	  SLAB_BYTES(o) - 1 },
 #include "shim/classes.def"
 #undef CLASS
 };

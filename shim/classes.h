@@ -31,6 +31,7 @@ struct class_info {
 	uint64_t limit64;
 	uint8_t order;       /* of a slab */
 	uint8_t nr_granules; /* in a slab */
+	uint32_t offset_mask; /* the bits of an address that say where in the slab it is */
 };
 
 extern const struct class_info class_info[NR_CLASSES];
@@ -92,7 +93,7 @@ static inline unsigned class_index(const struct class_info *ci, size_t offset)
 /* Slabs are naturally aligned: the offset of an address in its slab. */
 static inline size_t class_offset(const struct class_info *ci, const void *p)
 {
-	return (uintptr_t)p & ((PAGE_BYTES << ci->order) - 1);
+	return (uintptr_t)p & ci->offset_mask;
 }
 
 #endif

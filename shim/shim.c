@@ -165,25 +165,34 @@ static struct slab *live_slab(const void *p, const char *call)
 	return s;
 }
 
-static size_t usable(const void *p, const char *call)
+/* A page run, or the key says that it is free, or looks like it: the slab is exact. */
+static NOINLINE size_t slow_usable(const void *p, const char *call)
 {
-	/* Relaxed: as in fast_free().  What the table says is enough for nearly all. */
-	uint32_t entry = atomic_load_explicit(arena_entry(p), memory_order_relaxed);
-	const struct bin *b = (const struct bin *)(void *)(arena_base() + entry);
-	const struct class_info *ci = &class_info[b->cls];
-
-	if (likely(entry != 0 && class_is_start64(ci, class_offset(ci, p)) &&
-		   ((const struct object *)p)->key != arena_key()))
-		return ci->bytes;
-
 	struct slab *s = live_slab(p, call);
 
 	if (s == NULL)
 		return large_bytes(p, call);
-	/* The key says that it is free, or looks like it: ask the slab, which is exact. */
 	if (unlikely(((const struct object *)p)->key == arena_key()) && suspect_is_freed(s, p))
 		diag_fatal(DIAG_DOUBLE_FREE, call, p, class_info[s->cls].bytes, p);
 	return class_info[s->cls].bytes;
+}
+
+static ALWAYS_INLINE size_t usable(const void *p, const char *call)
+{
+	char *table = arena_table_now();
+	/* Relaxed: as in fast_free().  What the table says is enough for nearly all. */
+	uint32_t entry = atomic_load_explicit(arena_entry_in(table, p), memory_order_relaxed);
+
+	if (unlikely(entry == 0))
+		return slow_usable(p, call);
+
+	const struct bin *b = (const struct bin *)(void *)(table - ARENA_BYTES + entry);
+	const struct class_info *ci = &class_info[b->cls];
+
+	if (unlikely(!class_is_start64(ci, class_offset(ci, p)) ||
+		     ((const struct object *)p)->key == (uintptr_t)table))
+		return slow_usable(p, call);
+	return ci->bytes;
 }
 
 size_t shim_usable_size(const void *p)
