@@ -85,10 +85,17 @@ def series(data, case, library, key):
     return [run[key] for run in runs if key in run]
 
 
-def median_memory(runs):
-    """Of several memory runs the one in the middle, the lower of two, by what is left."""
+def middle_memory(runs):
+    """Of several memory runs the one in the middle, the lower of two, by what is left; and what
+    is left the mean of the middle half: it falls into two heaps where a decay was just over or
+    was not, and a median would be of the one or the other."""
     runs = sorted(runs, key=lambda figures: figures.get("final_kib", 0))
-    return runs[(len(runs) - 1) // 2]
+    found = dict(runs[(len(runs) - 1) // 2])
+    if "final_kib" in found:
+        outer = len(runs) // 4
+        middle = runs[outer:len(runs) - outer]
+        found["final_kib"] = statistics.fmean(figures.get("final_kib", 0) for figures in middle)
+    return found
 
 
 def works(data, case, library):
