@@ -86,10 +86,12 @@ static int expect_thread(void)
 	return tid;
 }
 
-/* It has opened all it wants to have open, and sleeps. */
+/* It has opened all it wants to have open, and sleeps: it is seen to three times in a row, as it
+ * may sleep for a moment on its way. */
 static void expect_asleep(int tid)
 {
 	double until = seconds() + 10;
+	unsigned nr_seen = 0;
 	char path[64], text[512], *at;
 
 	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
@@ -102,7 +104,8 @@ static void expect_asleep(int tid)
 		text[n] = '\0';
 		at = strrchr(text, ')');
 		EXPECT(at != NULL);
-		if (at[2] == 'S')
+		nr_seen = at[2] == 'S' ? nr_seen + 1 : 0;
+		if (nr_seen == 3)
 			return;
 		EXPECT(seconds() < until);
 		usleep(1000);
@@ -211,8 +214,11 @@ static void signals(void)
 {
 	char path[64];
 	unsigned long long blocked;
+	int thread = expect_thread();
 
-	snprintf(path, sizeof(path), "/proc/self/task/%d/status", expect_thread());
+	/* What it has to say when it begins it says before that. */
+	expect_asleep(thread);
+	snprintf(path, sizeof(path), "/proc/self/task/%d/status", thread);
 	blocked = proc_number(path, "SigBlk:", 16);
 	/* All but SIGKILL, SIGSTOP and the two of libc's own, 32 and 33. */
 	EXPECT((blocked | 1u << (SIGKILL - 1) | 1u << (SIGSTOP - 1) | 3ull << 31) ==
