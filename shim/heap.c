@@ -33,6 +33,9 @@ __thread struct heap *heap_now[NR_PLACES] = {
 };
 STATIC_ASSERT(NR_PLACES == 18, "each begins with the null heap");
 _Atomic uint8_t heap_kinds[NR_PLACES];
+/* A bit for each place that nobody allocates in any more.  Relaxed: a hint. */
+static _Atomic uint32_t left_places;
+STATIC_ASSERT(NR_PLACES <= 32, "a bit for each");
 /* The thread's heaps, by next_mine. */
 static __thread struct heap *mine;
 __thread enum thread_state heap_thread_state;
@@ -184,6 +187,16 @@ void heap_set_own_blocks(unsigned place, bool own)
 		atomic_store_explicit(&heap_kinds[place], kind, memory_order_relaxed);
 }
 
+/* By who gives places out, one at a time. */
+void heap_set_left(unsigned place, bool left)
+{
+	uint32_t was = atomic_load_explicit(&left_places, memory_order_relaxed);
+	uint32_t bit = (uint32_t)1 << place;
+
+	atomic_store_explicit(&left_places, left ? was | bit : was & ~bit,
+			      memory_order_relaxed);
+}
+
 bool heap_use_place(unsigned place)
 {
 	struct heap *h = heap_mine(place);
@@ -312,39 +325,69 @@ static bool borrow_from(struct heap *h, struct heap *o, unsigned cls, struct obj
 	return adopted;
 }
 
-/*
- * Before a heap asks for pages: a slab with free objects from a heap that has no thread
- * and, where there are so many threads that a slab of each class for each of them is
- * much, from one that has.
- */
-COLD void heap_adopt_slab(struct heap *h, unsigned cls)
+static bool adopt_ownerless(struct heap *h, unsigned place, unsigned cls, struct object **strays)
 {
-	static struct heap *next_look; /* under heaps_lock */
-	struct object *strays = NULL;
-	bool adopted = false;
+	for (unsigned warm = 0; warm < 2; warm++) {
+		struct heap *o = ownerless[warm][place];
 
-	/* Relaxed: a hint. */
-	if (atomic_load_explicit(&nr_ownerless, memory_order_relaxed) == 0 &&
-	    !limits_many_threads())
-		return;
-	lock_acquire(&heaps_lock, LOCK_HEAPS);
-	for (unsigned warm = 0; warm < 2 && !adopted; warm++) {
-		struct heap *o = ownerless[warm][h->place];
-
-		for (unsigned looks = 0; o != NULL && !adopted && looks < ADOPT_LOOKS_MAX;
-		     looks++) {
-			adopted = adopt_from(h, o, cls, &strays);
+		for (unsigned looks = 0; o != NULL && looks < ADOPT_LOOKS_MAX; looks++) {
+			if (adopt_from(h, o, cls, strays))
+				return true;
 			o = o->next_ownerless;
 		}
 	}
-	for (unsigned looks = 0; limits_many_threads() && !adopted && looks < BORROW_LOOKS_MAX;
-	     looks++) {
+	return false;
+}
+
+/* What the places that were left have is for what has no place of its own. */
+static COLD bool adopt_left(struct heap *h, unsigned cls, uint32_t left, struct object **strays)
+{
+	for (struct heap *o = mine; o != NULL; o = o->next_mine) {
+		if ((left >> o->place & 1) != 0 && adopt_from(h, o, cls, strays))
+			return true;
+	}
+	for (; left != 0; left &= left - 1) {
+		if (adopt_ownerless(h, (unsigned)__builtin_ctz(left), cls, strays))
+			return true;
+	}
+	return false;
+}
+
+static bool borrow(struct heap *h, unsigned cls, struct object **strays)
+{
+	static struct heap *next_look; /* under heaps_lock */
+	bool adopted = false;
+
+	for (unsigned looks = 0; !adopted && looks < BORROW_LOOKS_MAX; looks++) {
 		struct heap *o = next_look != NULL ? next_look : heap_first();
 
 		if (o != h && !o->ownerless && o->place == h->place)
-			adopted = borrow_from(h, o, cls, &strays);
+			adopted = borrow_from(h, o, cls, strays);
 		next_look = o->next_all;
 	}
+	return adopted;
+}
+
+/*
+ * Before a heap asks for pages: a slab with free objects from a heap that has no thread, or
+ * whose place was left, and, where there are so many threads that a slab of each class for
+ * each of them is much, from one that has.
+ */
+COLD void heap_adopt_slab(struct heap *h, unsigned cls)
+{
+	uint32_t left = h->place == PLACE_ANY
+				? atomic_load_explicit(&left_places, memory_order_relaxed)
+				: 0;
+	struct object *strays = NULL;
+
+	/* Relaxed: a hint. */
+	if (atomic_load_explicit(&nr_ownerless, memory_order_relaxed) == 0 &&
+	    !limits_many_threads() && left == 0)
+		return;
+	lock_acquire(&heaps_lock, LOCK_HEAPS);
+	if (!adopt_ownerless(h, h->place, cls, &strays) &&
+	    (left == 0 || !adopt_left(h, cls, left, &strays)) && limits_many_threads())
+		(void)borrow(h, cls, &strays);
 	lock_release(&heaps_lock, LOCK_HEAPS);
 	settle_strays(strays);
 }

@@ -27,8 +27,8 @@
 #define HEAP_STRIDE ((size_t)16384)
 /*
  * Places: kinds of objects that are kept apart because they are thought to die apart.  A
- * thread has a heap of its own for each place it allocates in; slabs and heaps never change
- * their place.
+ * thread has a heap of its own for each place it allocates in.  A heap never changes its place;
+ * a slab does when its place was left and PLACE_ANY needs it.
  */
 #define NR_PLACES 18u
 #define PLACE_ANY 0u
@@ -244,6 +244,9 @@ static inline bool heap_has_own_blocks(unsigned place)
 {
 	return atomic_load_explicit(&heap_kinds[place], memory_order_relaxed) != PLACE_ANY;
 }
+/* Nobody is to allocate in the place any more: what its heaps have free is for PLACE_ANY; or
+ * somebody is again. */
+void heap_set_left(unsigned place, bool left);
 
 /* A heap without a thread that none will take; or NULL. */
 struct heap *heap_make_apart(unsigned place);

@@ -552,6 +552,11 @@ static unsigned free_place(void)
 	return best;
 }
 
+static bool is_own(unsigned place)
+{
+	return place != PLACE_ANY && place < PLACE_WRAPPED;
+}
+
 /* The site goes to the place, if what that costs is within the bound. */
 static bool give_place(struct site *s, unsigned place, uint64_t used, uint32_t nr_threads)
 {
@@ -562,14 +567,11 @@ static bool give_place(struct site *s, unsigned place, uint64_t used, uint32_t n
 	if (place == PLACE_ANY || sites.apart_bytes + cost > used / APART_FRACTION)
 		return false;
 	sites.apart_bytes += cost;
+	if (!p->given && is_own(place))
+		heap_set_left(place, false);
 	p->given = true;
 	site_move(s, place);
 	return true;
-}
-
-static bool is_own(unsigned place)
-{
-	return place != PLACE_ANY && place < PLACE_WRAPPED;
 }
 
 /*
@@ -623,8 +625,10 @@ static void reclaim_places(void)
 		p->given = false;
 		memset(p->classes, 0, sizeof(p->classes));
 		/* What the program says has blocks of its own for good. */
-		if (is_own(i))
-			heap_set_own_blocks(i, false);
+		if (!is_own(i))
+			continue;
+		heap_set_own_blocks(i, false);
+		heap_set_left(i, true);
 	}
 }
 
@@ -807,6 +811,9 @@ static void halve(void)
 	for (unsigned i = 0; i < NR_SITES; i++) {
 		struct site *s = &sites.table[i];
 
+		/* No page of the table is touched for nothing. */
+		if (s->site == 0)
+			continue;
 		s->nr_bytes /= 2;
 		for (unsigned cls = 0; cls < NR_CLASSES; cls++)
 			s->nr_of[cls] /= 2;
