@@ -41,6 +41,10 @@
 #define GROWS_BY 2u
 /* In use in a place from which on it has blocks of its own: half of the newest is free. */
 #define BLOCKS_FROM (8 * PAGEBLOCK_BYTES)
+/* A refill is noted when 1 / this of what is in use was refilled, or so much: each stands for
+ * those before it. */
+#define NOTE_FRACTION 8192u
+#define NOTE_BYTES_MAX 65536u
 /* What keeping apart may cost, as a part of what is in use: 2 %. */
 #define APART_FRACTION 50u
 /* What is watched at one time, as a part of what is in use at the peak. */
@@ -80,11 +84,10 @@ struct place {
 };
 
 _Atomic uint8_t sites_place[SITES_KEYS];
+_Atomic uint32_t sites_note_bytes;
 struct sites_wrapper sites_wrappers[NR_WRAPPERS];
 
 static bool on; /* written before there are threads */
-/* By refills that found the lock taken, for the clock.  Relaxed: a sum. */
-static _Atomic uint64_t missed_bytes;
 static size_t from_bytes;
 
 /* Under its lock. */
@@ -485,17 +488,29 @@ static uint64_t apart_costs(const uint64_t classes[2])
 	return cost;
 }
 
-/* What is in a heap's bins, while its thread changes it: about. */
-RACY static uint64_t cached_in(const struct heap *h)
+/* What a heap's slabs have handed out, of which so much is in bins, and what the place costs. */
+struct heap_bytes {
+	uint64_t live, cached, cost;
+};
+
+/* About: without its lock, while its thread changes it. */
+RACY static struct heap_bytes bytes_of(struct heap *h)
 {
-	uint64_t cached = 0;
+	struct heap_bytes sum = { .cost = HEAP_STRIDE };
 
 	for (unsigned cls = 0; cls < NR_CLASSES; cls++) {
-		int32_t nr = (int32_t)h->bins[cls].max - h->bins[cls].room;
+		struct heap_class *hc = &h->classes[cls];
+		const struct class_info *ci = &class_info[cls];
+		uint64_t nr = (uint64_t)slabs_count(hc) * ci->nr_objects;
+		int32_t binned = (int32_t)h->bins[cls].max - h->bins[cls].room;
 
-		cached += nr > 0 ? (uint64_t)nr * class_info[cls].bytes : 0;
+		if (nr == 0)
+			continue;
+		sum.live += nr > hc->nr_free ? (nr - hc->nr_free) * ci->bytes : 0;
+		sum.cached += binned > 0 ? (uint64_t)binned * ci->bytes : 0;
+		sum.cost += apart_cost(cls, hc->batch);
 	}
-	return cached;
+	return sum;
 }
 
 /* What each place's bytes are that the program holds or that are cached for it; returns the
@@ -512,29 +527,16 @@ static uint64_t measure(uint64_t *cached)
 			sites.apart_bytes += PAGEBLOCK_BYTES / 2;
 	}
 	for (struct heap *h = heap_first(); h != NULL; h = h->next_all) {
-		uint64_t live = 0, cost = HEAP_STRIDE;
+		struct heap_bytes bytes = bytes_of(h);
 
-		if (h->nr_slabs == 0)
-			continue;
-		lock_acquire(&h->lock, LOCK_HEAP);
-		for (unsigned cls = 0; cls < NR_CLASSES; cls++) {
-			const struct class_info *ci = &class_info[cls];
-			uint64_t nr = slabs_count(&h->classes[cls]);
-
-			if (nr == 0)
-				continue;
-			live += (nr * ci->nr_objects - h->classes[cls].nr_free) * ci->bytes;
-			cost += apart_cost(cls, h->classes[cls].batch);
-		}
-		lock_release(&h->lock, LOCK_HEAP);
-		used += live;
-		*cached += cached_in(h);
+		used += bytes.live;
+		*cached += bytes.cached;
 		if (h->place >= NR_PLACES)
 			continue;
-		sites.places[h->place].live += live;
+		sites.places[h->place].live += bytes.live;
 		/* What a place leaves behind that was taken back goes by itself. */
-		if (h->place != PLACE_ANY && sites.places[h->place].given)
-			sites.apart_bytes += cost;
+		if (h->place != PLACE_ANY && sites.places[h->place].given && bytes.live > 0)
+			sites.apart_bytes += bytes.cost;
 	}
 	return used;
 }
@@ -708,6 +710,15 @@ static const uint32_t *most_of(const struct site *s)
 	return all == 0 || *most < all / 2 ? NULL : most;
 }
 
+/* Objects of a class, about. */
+static uint64_t noted_at_once(unsigned cls)
+{
+	uint64_t note = atomic_load_explicit(&sites_note_bytes, memory_order_relaxed) /
+			class_info[cls].bytes;
+
+	return note > limits_batch(cls) ? note : limits_batch(cls);
+}
+
 /* Whether b asks for as many objects as a of the class of most of a's. */
 static bool is_asked_with(const struct site *a, const struct site *b)
 {
@@ -726,11 +737,11 @@ static bool is_asked_with(const struct site *a, const struct site *b)
 	differ = more - (of_a > of_b ? of_b : of_a);
 	if (differ <= more / COMPANIONS_DIFFER)
 		return true;
-	/* Each is the sum of batches, and which site a refill is for is chance: the difference of
-	 * two such numbers has a variance of as many batches as both, squared. */
+	/* Each is the sum of what was noted at once, and for which site that was is chance: the
+	 * difference of two such numbers has a variance of as many notes as both, squared. */
 	differ -= more / COMPANIONS_DIFFER;
 	return differ * differ <=
-	       COMPANIONS_CHANCE * COMPANIONS_CHANCE * limits_batch(cls) * (of_a + of_b);
+	       COMPANIONS_CHANCE * COMPANIONS_CHANCE * noted_at_once(cls) * (of_a + of_b);
 }
 
 /*
@@ -848,6 +859,12 @@ static void look(void)
 	sites.peak = sites.peak > forgotten ? sites.peak - forgotten : 0;
 	sites.peak = sites.peak > used ? sites.peak : used;
 	note_growth(held);
+	/* Relaxed: a policy. */
+	atomic_store_explicit(&sites_note_bytes,
+			      used / NOTE_FRACTION < NOTE_BYTES_MAX
+				      ? (uint32_t)(used / NOTE_FRACTION)
+				      : NOTE_BYTES_MAX,
+			      memory_order_relaxed);
 	sites.last_look = sites.clock;
 	sites.next_look = sites.clock + (used / LOOK_FRACTION > LOOK_BYTES_MIN
 						 ? used / LOOK_FRACTION
@@ -868,18 +885,13 @@ static void look(void)
 		halve();
 }
 
-COLD void sites_note(struct sites_caller *caller, unsigned cls, size_t nr_bytes)
+COLD bool sites_note(struct sites_caller *caller, unsigned cls, size_t nr_bytes)
 {
 	struct site *s;
 
-	/* Somebody else is at it: one refill of many is missed by the clock alone. */
-	if (!lock_try(&sites.lock, LOCK_SITES)) {
-		atomic_fetch_add_explicit(&missed_bytes, nr_bytes, memory_order_relaxed);
-		return;
-	}
-	if (unlikely(atomic_load_explicit(&missed_bytes, memory_order_relaxed) != 0))
-		sites.clock +=
-			atomic_exchange_explicit(&missed_bytes, 0, memory_order_relaxed);
+	/* Somebody else is at it: the next refill stands for this one. */
+	if (!lock_try(&sites.lock, LOCK_SITES))
+		return false;
 	s = site_entry(caller->site);
 	s->nr_bytes += nr_bytes;
 	s->nr_of[cls] += (uint32_t)(nr_bytes / class_info[cls].bytes);
@@ -892,6 +904,7 @@ COLD void sites_note(struct sites_caller *caller, unsigned cls, size_t nr_bytes)
 	if (unlikely(sites.clock >= sites.next_look))
 		look();
 	lock_release(&sites.lock, LOCK_SITES);
+	return true;
 }
 
 /* --- allocation ----------------------------------------------------------------------------- */

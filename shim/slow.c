@@ -19,8 +19,10 @@
 
 /* Objects of a class that have come home and are worth a touch to join them to its bin. */
 #define INBOX_MUCH 64u
-/* A batch of a place is at most 1 / this of what the class has there. */
+/* A batch of a place is at most 1 / this of what the class has there, and of a batch elsewhere:
+ * what it holds is asked for more seldom, and is no more in the cache by then. */
 #define PLACE_BATCH_FRACTION 16u
+#define PLACE_BATCH_PART 4u
 /* Objects that a site's batch may lack. */
 #define BATCH_VARIES 8u
 
@@ -66,9 +68,10 @@ static unsigned batch_most(const struct heap *h, struct heap_class *hc, unsigned
 
 	if (likely(h->place == PLACE_ANY))
 		return most;
+	most /= PLACE_BATCH_PART;
 	part = slabs_count(hc) * class_info[cls].nr_objects / PLACE_BATCH_FRACTION;
-	part = part < first ? first : part;
-	return part < most ? part : most;
+	part = part < most ? part : most;
+	return part > first ? part : first;
 }
 
 /*
@@ -125,6 +128,15 @@ static COLD struct object *settle_old_inbox(struct heap *h, unsigned cls)
 	return settle_inbox(h, cls);
 }
 
+static void note(struct heap *h, unsigned cls, unsigned taken, struct sites_caller *caller)
+{
+	h->unnoted_bytes += taken * class_info[cls].bytes;
+	/* Relaxed: a policy. */
+	if (h->unnoted_bytes >= atomic_load_explicit(&sites_note_bytes, memory_order_relaxed) &&
+	    sites_note(caller, cls, h->unnoted_bytes))
+		h->unnoted_bytes = 0;
+}
+
 /* For a caller, which may be NULL. */
 static NOINLINE struct object *refill(struct heap *h, struct bin *b,
 				      struct sites_caller *caller)
@@ -151,7 +163,7 @@ static NOINLINE struct object *refill(struct heap *h, struct bin *b,
 		work_tick();
 	}
 	if (caller != NULL && taken > 0)
-		sites_note(caller, b->cls, taken * class_info[b->cls].bytes);
+		note(h, b->cls, taken, caller);
 	return b->head;
 }
 
