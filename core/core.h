@@ -157,6 +157,9 @@ void *os_reserve(size_t bytes, size_t align);
 bool os_reserve_at(void *addr, size_t bytes);
 /* Reserves zero pages that can be read but not written (no accounting). */
 void *os_reserve_readable(size_t bytes, size_t align);
+/* Zero pages within the first 2 GiB of addresses, which fit an instruction's displacement, where
+ * the machine has such instructions; NULL: cannot. */
+void *os_map_low(size_t bytes);
 void os_unreserve(void *addr, size_t bytes);
 /* Makes part of a reservation writable; 0 or -ENOMEM. Contents are kept (zero at first). */
 int os_commit(void *addr, size_t bytes) MUST_CHECK;

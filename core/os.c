@@ -82,6 +82,11 @@ static void widen(void **addr, size_t *bytes)
 
 /* --- address space ------------------------------------------------------------------- */
 
+/* x86-64 alone has it. */
+#ifndef MAP_32BIT
+#define MAP_32BIT 0
+#endif
+
 /* mmap of private zero pages; NULL when it fails. */
 static void *map(void *addr, size_t bytes, int prot, int flags)
 {
@@ -143,6 +148,15 @@ bool os_reserve_at(void *addr, size_t bytes)
 		(void)munmap(got, bytes);
 	errno = saved;
 	return got == addr;
+}
+
+void *os_map_low(size_t bytes)
+{
+	int saved = errno;
+	void *got = map(NULL, bytes, PROT_READ | PROT_WRITE, MAP_32BIT);
+
+	errno = saved;
+	return got;
 }
 
 void *os_reserve_readable(size_t bytes, size_t align)

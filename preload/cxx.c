@@ -491,7 +491,7 @@ ALIAS(tc_deletearray_aligned_nothrow, _ZdaPvSt11align_val_tRKSt9nothrow_t)
 
 static inline void *new_sited_slow_from(size_t size, struct sites_caller caller)
 {
-	void *p = sited_malloc(size, caller);
+	void *p = sites_malloc(size, &caller);
 
 	return likely(p != NULL) ? p : new_failed(size, 0);
 }

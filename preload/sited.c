@@ -3,16 +3,19 @@
 
 #include <string.h>
 
-/* Where the twins' offsets stand, each relative to its own place in this list; debug builds
- * have none. */
-extern const int32_t __start_sited_offsets[] __attribute__((weak, visibility("hidden")));
-extern const int32_t __stop_sited_offsets[] __attribute__((weak, visibility("hidden")));
+/* Where the twins' offsets and tables stand, each relative to its own place in its list; debug
+ * builds have none. */
+#define LIST(name)                                                                             \
+	extern const int32_t __start_##name[] __attribute__((weak, visibility("hidden")));      \
+	extern const int32_t __stop_##name[] __attribute__((weak, visibility("hidden")))
+LIST(sited_offsets);
+LIST(sited_tables);
 
 #define JUMP_BYTES 5
 
 static NOINLINE void *slower(size_t size, uintptr_t site, const uintptr_t *stack)
 {
-	return sited_malloc(size, (struct sites_caller){ site, stack, 0, false });
+	return sites_malloc(size, &(struct sites_caller){ site, stack, 0, false });
 }
 
 NOINLINE void *sited_slow(size_t size)
@@ -21,12 +24,15 @@ NOINLINE void *sited_slow(size_t size)
 }
 
 #if SITED_SUPPORTED
-static bool write_offsets(void)
+static bool write_all(const int32_t *at, const int32_t *end, intptr_t value)
 {
-	int32_t offset = (int32_t)((intptr_t)heap_now - (intptr_t)thread_pointer());
+	int32_t displacement = (int32_t)value;
 
-	for (const int32_t *at = __start_sited_offsets; at < __stop_sited_offsets; at++) {
-		if (!os_patch((void *)((intptr_t)at + *at), &offset, sizeof(offset)))
+	if (displacement != value)
+		return false;
+	for (; at < end; at++) {
+		if (!os_patch((void *)((intptr_t)at + *at), &displacement,
+			      sizeof(displacement)))
 			return false;
 	}
 	return true;
@@ -49,8 +55,11 @@ static bool write_jumps(const struct sited_twin *twins)
 /* The twins first: an original that does not jump yet is as good as ever. */
 bool sited_start(void)
 {
-	return write_offsets() && write_jumps(sited_malloc_twins) &&
-	       write_jumps(sited_new_twins);
+	return sites_make_table() &&
+	       write_all(__start_sited_tables, __stop_sited_tables, (intptr_t)sites_place) &&
+	       write_all(__start_sited_offsets, __stop_sited_offsets,
+			 (intptr_t)heap_now - (intptr_t)thread_pointer()) &&
+	       write_jumps(sited_malloc_twins) && write_jumps(sited_new_twins);
 }
 #else
 bool sited_start(void)

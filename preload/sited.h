@@ -4,10 +4,10 @@
  * With lifetime:off nobody ever gets here.  With lifetime:auto a jump is written over the
  * first instruction of each original once, at the start, while there is one thread: the
  * kernel's static calls, patched before anybody calls.  The twins find the heap of the
- * caller's place by its return address with two loads and one more instruction; the offset
- * of heap_now[] from the thread pointer, which only the loaded process knows, is written
- * into them at the same time, as the kernel does with its runtime constants.  So a malloc
- * costs 3 instructions more than without, the jump included.
+ * caller's place by its return address with three loads and one more instruction; the address
+ * of sites_place[] and the offset of heap_now[] from the thread pointer, which only the loaded
+ * process knows, are written into them at the same time, as the kernel does with its runtime
+ * constants.  So a malloc costs 3 instructions more than without, the jump included.
  */
 #ifndef PB_PRELOAD_SITED_H
 #define PB_PRELOAD_SITED_H
@@ -20,24 +20,33 @@
 #define SITED_SUPPORTED 0
 #endif
 
+#if SITED_SUPPORTED
+/* The last four bytes of the instruction before, a displacement, are one of a list's. */
+#define SITED_PATCHED(list)                                                                    \
+	"1:\n\t"                                                                               \
+	".pushsection " list ", \"a\"\n\t"                                                     \
+	".long 1b - 4 - .\n\t"                                                                 \
+	".popsection"
+
 static ALWAYS_INLINE struct heap *sited_heap(uintptr_t site)
 {
-	size_t place = sites_place_of(site);
-#if SITED_SUPPORTED
 	struct heap *h;
+	uint32_t place;
 
-	__asm__("movq %%fs:0x7fffffff(,%1,8), %0\n"
-		"1:\n\t"
-		".pushsection sited_offsets, \"a\"\n\t"
-		".long 1b - 4 - .\n\t"
-		".popsection"
+	__asm__("movzbl 0x7fffffff(%1), %0\n" SITED_PATCHED("sited_tables")
+		: "=r"(place)
+		: "r"(sites_key(site)));
+	__asm__("movq %%fs:0x7fffffff(,%q1,8), %0\n" SITED_PATCHED("sited_offsets")
 		: "=r"(h)
 		: "r"(place));
 	return h;
-#else
-	return heap_now[place];
-#endif
 }
+#else
+static ALWAYS_INLINE struct heap *sited_heap(uintptr_t site)
+{
+	return heap_now[sites_place_of(site)];
+}
+#endif
 
 #define SITED_HEAP() sited_heap((uintptr_t)__builtin_return_address(0))
 
@@ -56,9 +65,9 @@ static ALWAYS_INLINE void *sited_nothing(size_t size)
 static ALWAYS_INLINE void *sited_malloc(size_t size, struct sites_caller caller)
 {
 	unsigned place = sites_look_through(&caller);
-	void *p = fast_malloc_from(heap_now[place], size, sited_nothing);
+	void *p = fast_malloc_from(heap_now[place], size, true, sited_nothing);
 
-	return likely(p != NULL) ? p : sites_malloc(size, caller);
+	return likely(p != NULL) ? p : sites_malloc(size, &caller);
 }
 
 /*
@@ -68,19 +77,22 @@ static ALWAYS_INLINE void *sited_malloc(size_t size, struct sites_caller caller)
 static ALWAYS_INLINE void *sited_slow_or(size_t size, sited_slower_function *slower)
 {
 	struct sites_caller caller = SITES_CALLER();
-	const struct sites_wrapper *w = sites_wrapper_at(caller.site);
+	const struct sites_wrapper *w = NULL;
 	uintptr_t site;
 	unsigned place;
 	void *p;
 
 	STATIC_ASSERT(WRAPPER_DEPTH == 2, "both are looked through here");
+	/* The place is in the cache, the list of wrappers may not be. */
+	if (likely(sites_place_of(caller.site) == PLACE_WRAPPED))
+		w = sites_wrapper_at(caller.site);
 	if (unlikely(w == NULL))
 		return slower(size, caller.site, caller.stack);
 	site = sites_behind(w, caller.stack);
 	place = sites_place_of(site);
 	if (place == PLACE_WRAPPED && likely((w = sites_wrapper_at(site)) != NULL))
 		place = sites_place_of(sites_behind(w, caller.stack));
-	p = fast_malloc_from(heap_now[place], size, sited_nothing);
+	p = fast_malloc_from(heap_now[place], size, true, sited_nothing);
 	return likely(p != NULL) ? p : slower(size, caller.site, caller.stack);
 }
 
@@ -92,7 +104,7 @@ static ALWAYS_INLINE void *sited_slow_or(size_t size, sited_slower_function *slo
 #if PB_DEBUG >= 1
 #define SITED_MALLOC(size, slow) slow##_from(size, SITES_CALLER())
 #else
-#define SITED_MALLOC(size, slow) fast_malloc_from(SITED_HEAP(), size, slow)
+#define SITED_MALLOC(size, slow) fast_malloc_from(SITED_HEAP(), size, true, slow)
 #endif
 
 /* An original and its twin; the original by a name that nobody can replace. */

@@ -83,7 +83,7 @@ struct place {
 	bool given;
 };
 
-_Atomic uint8_t sites_place[SITES_KEYS];
+_Atomic uint8_t *sites_place;
 _Atomic uint32_t sites_note_bytes;
 struct sites_wrapper sites_wrappers[NR_WRAPPERS];
 
@@ -122,8 +122,16 @@ static const struct inspect_item items[] = {
 #undef CONSTANT
 };
 
+bool sites_make_table(void)
+{
+	if (sites_place == NULL)
+		sites_place = os_map_low(SITES_KEYS);
+	return sites_place != NULL;
+}
+
 void sites_init(size_t from)
 {
+	ASSERT(sites_place != NULL);
 	from_bytes = from;
 	sites.next_look = LOOK_BYTES_MIN;
 	inspect_describe(items, sizeof(items) / sizeof(items[0]));
@@ -909,11 +917,9 @@ COLD bool sites_note(struct sites_caller *caller, unsigned cls, size_t nr_bytes)
 
 /* --- allocation ----------------------------------------------------------------------------- */
 
-void *sites_malloc(size_t size, struct sites_caller caller)
+void *sites_malloc(size_t size, struct sites_caller *caller)
 {
-	unsigned place = sites_look_through(&caller);
-
-	return slow_malloc_at(size, place, &caller);
+	return slow_malloc_at(size, sites_look_through(caller), caller);
 }
 
 /* --- views and fork --------------------------------------------------------------------------- */

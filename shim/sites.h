@@ -3,7 +3,7 @@
  * thread's heaps their blocks come from.
  *
  * The place of a site is a byte in a table indexed by the low 16 bits of the return
- * address, so that the fast path finds it with two loads; two sites with the same bits
+ * address, so that the fast path finds it with three loads; two sites with the same bits
  * share a place, which is counted (sites_stats.nr_collisions) and costs no more than not
  * keeping them apart.  Barrett and Zorn (1993) and Seidl and Zorn (1998) showed that the
  * site predicts the lifetime; here it decides at first only who shares a page with whom:
@@ -40,8 +40,9 @@
 /* No thread ever has a heap here: its sites are looked at one by one in the slow path. */
 #define PLACE_WRAPPED 15u
 
-/* Written under the sites lock, read by anybody: a stale answer is another place. */
-extern _Atomic uint8_t sites_place[SITES_KEYS] __attribute__((visibility("hidden")));
+/* SITES_KEYS of them, written under the sites lock, read by anybody: a stale answer is another
+ * place. */
+extern _Atomic uint8_t *sites_place __attribute__((visibility("hidden")));
 
 static ALWAYS_INLINE size_t sites_key(uintptr_t site)
 {
@@ -121,12 +122,14 @@ static ALWAYS_INLINE unsigned sites_look_through(struct sites_caller *caller)
 		false,                                                                         \
 	})
 
+/* The table of places, once; false: no memory for it. */
+bool sites_make_table(void);
 /* From how many bytes in use on sites are kept apart; sets everything up. */
 void sites_init(size_t from_bytes);
 bool sites_are_on(void);
 
-/* malloc for sizes of at most MEDIUM_MAX and more, by the caller's place. */
-void *sites_malloc(size_t size, struct sites_caller caller);
+/* malloc, by the place of a caller, who is looked through. */
+void *sites_malloc(size_t size, struct sites_caller *caller);
 
 /* From how many bytes of a heap's refills on one is noted.  Relaxed: a policy. */
 extern _Atomic uint32_t sites_note_bytes __attribute__((visibility("hidden")));

@@ -25,7 +25,7 @@ static struct sites_stats sites_now(void)
 /* A block for a made-up return address; no stack to look through. */
 static void *alloc_at(uintptr_t site, size_t size)
 {
-	void *p = sites_malloc(size, (struct sites_caller){site, no_stack, 0, false});
+	void *p = sites_malloc(size, &(struct sites_caller){site, no_stack, 0, false});
 
 	EXPECT(p != NULL, "no memory");
 	return p;
@@ -39,6 +39,7 @@ static unsigned place_of(const void *p)
 static void start(void)
 {
 	shim_free(shim_malloc(1));
+	EXPECT(sites_make_table(), "no table");
 	sites_init(FROM_BYTES);
 }
 
@@ -213,6 +214,7 @@ Test(sites, sites_that_ask_in_turns_are_all_seen, .timeout = TIME_BOUND_S)
 	enum { NR_TURNS = 32, NR = 128 * 32 * 40 };
 
 	shim_free(shim_malloc(1));
+	EXPECT(sites_make_table(), "no table");
 	sites_init(SIZE_MAX);
 	for (unsigned i = 0; i < NR; i++)
 		blocks[i] = alloc_at(0x400000 + i % NR_TURNS * 0x1004, 64);
@@ -438,7 +440,7 @@ Test(sites, fork_in_the_middle, .timeout = TIME_BOUND_S)
 static NOINLINE void *xmalloc(size_t size)
 {
 	volatile size_t kept = size;
-	void *p = sites_malloc(size, SITES_CALLER());
+	void *p = sites_malloc(size, &SITES_CALLER());
 
 	EXPECT(p != NULL && kept == size, "no memory");
 	return p;
@@ -548,7 +550,7 @@ static void ask_with_stack(unsigned nr_blocks, uint64_t until)
 			   : i / 7 % 2 == 0    ? find_one()
 					       : find_two();
 		blocks[i] = sites_malloc(16 * (1 + i * 7u % 12),
-					 (struct sites_caller){ 0x401000, stack, 0, false });
+					 &(struct sites_caller){ 0x401000, stack, 0, false });
 		EXPECT(blocks[i] != NULL, "no memory");
 		nr_refills += sites_now().clock_bytes != clock;
 		clock = sites_now().clock_bytes;
@@ -585,7 +587,7 @@ static unsigned nr_slower;
 static NOINLINE void *count_slower(size_t size, uintptr_t site, const uintptr_t *stack)
 {
 	nr_slower++;
-	return sites_malloc(size, (struct sites_caller){ site, stack, 0, false });
+	return sites_malloc(size, &(struct sites_caller){ site, stack, 0, false });
 }
 
 /* What a twin of malloc leaves for, in programs by a jump. */
