@@ -14,7 +14,7 @@
 
 #include "shim/heap.h"
 
-#define BIRTHS_MAX 4096u
+#define BIRTHS_MAX 2048u
 
 struct birth {
 	uintptr_t object; /* 0: none */

@@ -22,7 +22,7 @@
 /* A batch of a place is at most 1 / this of what the class has there, and of a batch elsewhere:
  * what it holds is asked for more seldom, and is no more in the cache by then. */
 #define PLACE_BATCH_FRACTION 16u
-#define PLACE_BATCH_PART 4u
+#define PLACE_BATCH_PART 2u
 /* Objects that a site's batch may lack. */
 #define BATCH_VARIES 8u
 
@@ -85,13 +85,6 @@ static unsigned batch_of(const struct heap *h, unsigned batch, bool sited)
 }
 STATIC_ASSERT(BATCH_VARIES == 1 << (32 - 29), "the highest bits of the product");
 
-/* From a slab: of one that has not much more all of it, so that a batch that varies seldom is of
- * two slabs. */
-static unsigned take_of(const struct slab *s, unsigned want, bool all)
-{
-	return all && s->nr_free < want + want / 2 ? s->nr_free : want;
-}
-
 static unsigned refill_from_slabs(struct heap *h, struct bin *b, struct heap_class *hc,
 				  bool may_make, bool sited)
 {
@@ -109,8 +102,7 @@ static unsigned refill_from_slabs(struct heap *h, struct bin *b, struct heap_cla
 		if (unlikely(s->list == LIST_PURGED) && taken > 0)
 			break;
 
-		unsigned n = slab_take(s, take_of(s, want - taken, sited && taken == 0), link,
-				       &tail);
+		unsigned n = slab_take(s, want - taken, link, &tail);
 
 		hc->nr_free -= n;
 		taken += n;

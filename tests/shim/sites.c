@@ -312,6 +312,47 @@ Test(sites, a_heap_that_does_not_grow_is_left_as_it_is, .timeout = TIME_BOUND_S)
 	expect_nothing_kept();
 }
 
+/* Slabs of places that sites are given. */
+static unsigned nr_slabs_apart(void)
+{
+	unsigned nr = 0;
+
+	for (struct heap *h = heap_first(); h != NULL; h = h->next_all)
+		nr += h->place > PLACE_ANY && h->place < PLACE_WRAPPED ? h->nr_slabs : 0;
+	return nr;
+}
+
+/*
+ * A site begins when much is in use, grows, and has a place until it turns out to be short lived.
+ * What it leaves there is used up by others, of which none is worth a place.
+ */
+Test(sites, what_a_left_place_has_is_for_others, .timeout = TIME_BOUND_S)
+{
+	enum { NR_LONG = 60000, NR_SHORT = 15000, NR_OPS = 300000, NR_MORE = 30000 };
+	void **ring = blocks + NR_LONG, **more = ring + NR_SHORT;
+	struct rng rng = {1};
+	unsigned most = 0, nr;
+
+	start();
+	for (unsigned i = 0; i < NR_LONG; i++)
+		(void)replace(&rng, &blocks[i], 0x402000);
+	for (unsigned i = 0; i < NR_OPS; i++) {
+		(void)replace(&rng, &ring[i % NR_SHORT], 0x401000);
+		if (i % (NR_OPS / NR_MORE) == 0)
+			(void)replace(&rng, &more[i / (NR_OPS / NR_MORE)],
+				      0x500000 + i * 16);
+		nr = i % 1000 == 0 ? nr_slabs_apart() : 0;
+		most = nr > most ? nr : most;
+	}
+	EXPECT(most > 32, "%u slabs were apart", most);
+	EXPECT(sites_now().nr_short == 1, "%u are short lived", sites_now().nr_short);
+	EXPECT(nr_slabs_apart() < most / 4, "%u slabs of %u are left", nr_slabs_apart(), most);
+	shim_check();
+	for (unsigned i = 0; i < NR_LONG + NR_SHORT + NR_MORE; i++)
+		shim_free(blocks[i]);
+	expect_nothing_kept();
+}
+
 static void *watched_block(void)
 {
 	for (unsigned i = 0; i < BLOCKS_MAX; i++) {
