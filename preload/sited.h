@@ -4,10 +4,11 @@
  * With lifetime:off nobody ever gets here.  With lifetime:auto a jump is written over the
  * first instruction of each original once, at the start, while there is one thread: the
  * kernel's static calls, patched before anybody calls.  The twins find the heap of the
- * caller's place by its return address with three loads and one more instruction; the address
- * of sites_place[] and the offset of heap_now[] from the thread pointer, which only the loaded
- * process knows, are written into them at the same time, as the kernel does with its runtime
- * constants.  So a malloc costs 3 instructions more than without, the jump included.
+ * caller's place by its return address with three loads, and fetch the next object, which others
+ * are asked for before; the address of sites_place[] and the offset of heap_now[] from the thread
+ * pointer, which only the loaded process knows, are written into them at the same time, as the
+ * kernel does with its runtime constants.  So a malloc costs 3 instructions more than without,
+ * the jump included.
  */
 #ifndef PB_PRELOAD_SITED_H
 #define PB_PRELOAD_SITED_H

@@ -39,6 +39,8 @@
  * 1 / GROWS_BY of that has been added to it. */
 #define GROWTH_FRACTION 16u
 #define GROWS_BY 2u
+/* And whether it stands still: less than 1 / STILL_BY has been added. */
+#define STILL_BY 8u
 /* In use in a place from which on it has blocks of its own: half of the newest is free. */
 #define BLOCKS_FROM (8 * PAGEBLOCK_BYTES)
 /* A refill is noted when 1 / this of what is in use was refilled, or so much: each stands for
@@ -102,7 +104,7 @@ static struct sites {
 	uint64_t window;     /* what the sites' nr_bytes are a part of */
 	uint64_t peak;       /* most that was in use, lately */
 	uint64_t grown_from, grown_at; /* in use when growth was looked at last, and the clock then */
-	bool grows;
+	bool grows, still;
 	uint64_t nr_collisions, nr_replaced;
 	uint64_t apart_bytes; /* what keeping apart costs, as estimated */
 	uint64_t nr_born, nr_died; /* watched objects */
@@ -361,7 +363,7 @@ COLD void sites_died(const void *p, size_t nr_bytes)
 	lock_acquire(&sites.lock, LOCK_SITES);
 	birth = births_end(p, nr_bytes);
 	s = watch_ends(birth);
-	if (s != NULL && survival_death(&s->survival, birth.object, sites.clock)) {
+	if (s != NULL && survival_end(&s->survival, birth.object, sites.clock, !sites.still)) {
 		sites.nr_died++;
 		sites.nr_dead++;
 		if (sites.nr_dead >= DEATHS_MIN && sites.nr_dead >= sites.nr_watched / 4) {
@@ -424,10 +426,15 @@ static bool is_heavy(const struct site *s)
 	       s->nr_bytes - s->error >= sites.window / SHARE_FRACTION;
 }
 
-/* From now on it is seen anew whether the heap grows. */
-static void restart_growth(uint64_t used, bool grows)
+/*
+ * From now on it is seen anew whether the heap grows.  In one that stands still what comes takes
+ * the place of what goes in the bins, where nobody counts it, so the clock all but stands still too:
+ * what dies then has lived for so long at least.
+ */
+static void restart_growth(uint64_t used, bool grows, bool still)
 {
 	sites.grows = grows;
+	sites.still = still;
 	sites.grown_from = used;
 	sites.grown_at = sites.clock;
 }
@@ -464,7 +471,7 @@ static void judge(uint64_t used)
 						       theirs <= others * CONTRAST_BELOW);
 		/* What comes may take the place of what goes from now on. */
 		if (s->lifetime == SITES_SHORT && was != SITES_SHORT && is_heavy(s))
-			restart_growth(used, false);
+			restart_growth(used, false, false);
 	}
 	sites.nr_dead = 0;
 	sites.next_judge = sites.clock + (sites.peak / JUDGE_FRACTION > JUDGE_BYTES_MIN
@@ -854,7 +861,7 @@ static void note_growth(uint64_t used)
 	/* So far; that it began to is believed after a while. */
 	if (grows && allocated < used / GROWTH_FRACTION)
 		return;
-	restart_growth(used, grows);
+	restart_growth(used, grows, used < sites.grown_from + allocated / STILL_BY);
 }
 
 static void look(void)

@@ -30,36 +30,46 @@ uintptr_t survival_birth(struct survival *s, uintptr_t object, uint64_t now)
 		s->nr++;
 		return 0;
 	}
-	if (was.object != 0)
+	if (was.object == LIFE_LEFT)
+		s->nr_left--;
+	else if (was.object != 0)
 		s->nr_living--;
 	else if (was.at != NEVER)
 		s->nr_dead--;
-	return was.object;
+	return was.object == LIFE_LEFT ? 0 : was.object;
 }
 
-static bool end(struct survival *s, uintptr_t object, uint64_t now, bool dies)
+/* The record of a living object, which lives no more as far as this is concerned; NULL: none. */
+static struct life *take(struct survival *s, uintptr_t object)
 {
 	for (unsigned i = 0; i < s->nr; i++) {
-		struct life *life = &s->lives[i];
-
-		if (life->object != object)
-			continue;
-		*life = (struct life){ 0, dies ? now - life->at : NEVER };
-		s->nr_living--;
-		s->nr_dead += dies;
-		return true;
+		if (s->lives[i].object == object) {
+			s->nr_living--;
+			return &s->lives[i];
+		}
 	}
-	return false;
+	return NULL;
 }
 
-bool survival_death(struct survival *s, uintptr_t object, uint64_t now)
+bool survival_end(struct survival *s, uintptr_t object, uint64_t now, bool dies)
 {
-	return end(s, object, now, true);
+	struct life *life = take(s, object);
+
+	if (life == NULL)
+		return false;
+	*life = (struct life){ dies ? 0 : LIFE_LEFT, now - life->at };
+	s->nr_dead += dies;
+	s->nr_left += !dies;
+	return true;
 }
 
 bool survival_drop(struct survival *s, uintptr_t object)
 {
-	return end(s, object, 0, false);
+	struct life *life = take(s, object);
+
+	if (life != NULL)
+		*life = (struct life){ 0, NEVER };
+	return life != NULL;
 }
 
 struct survival_estimate survival_estimate(const struct survival *s, uint64_t now,
@@ -68,12 +78,14 @@ struct survival_estimate survival_estimate(const struct survival *s, uint64_t no
 	struct survival_estimate e = { .percent = 100 };
 	uint8_t deaths[NR_AGES] = { 0 }, living[NR_AGES] = { 0 };
 	uint64_t left = (uint64_t)100 << 20;
-	uint32_t at_risk = s->nr_living + (uint32_t)s->nr_dead;
+	uint32_t at_risk = s->nr_living + (uint32_t)s->nr_dead + s->nr_left;
 
 	for (unsigned i = 0; i < s->nr; i++) {
 		const struct life *life = &s->lives[i];
 
-		if (life->object != 0)
+		if (life->object == LIFE_LEFT)
+			living[survival_age(life->at)]++;
+		else if (life->object != 0)
 			living[survival_age(now - life->at)]++;
 		else if (life->at != NEVER)
 			deaths[survival_age(life->at)]++;

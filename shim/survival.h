@@ -33,14 +33,15 @@
 
 /* An object that was watched. */
 struct life {
-	uintptr_t object; /* 0: it has died, or was dropped */
-	uint64_t at;      /* birth on the clock; age of one that has died */
+	uintptr_t object; /* 0: it has died, or was dropped; LIFE_LEFT: or was left alive */
+	uint64_t at;      /* birth on the clock; age at the end */
 };
+#define LIFE_LEFT UINTPTR_MAX
 
 struct survival {
 	struct life lives[LIVES_MAX]; /* a ring */
 	uint8_t nr, next;
-	uint8_t nr_living, nr_dead;
+	uint8_t nr_living, nr_dead, nr_left;
 	uint8_t percent; /* as estimated last */
 };
 
@@ -54,8 +55,9 @@ struct survival_estimate {
 unsigned survival_age(uint64_t nr_bytes);
 /* An object is born; the living one that is watched no longer, or 0. */
 uintptr_t survival_birth(struct survival *s, uintptr_t object, uint64_t now);
-/* False: the object is not known here. */
-bool survival_death(struct survival *s, uintptr_t object, uint64_t now);
+/* The object dies; or, not: it has lived until now, and is watched no longer.  False: it is not
+ * known here. */
+bool survival_end(struct survival *s, uintptr_t object, uint64_t now, bool dies);
 /* The object is as if it had never been. */
 bool survival_drop(struct survival *s, uintptr_t object);
 struct survival_estimate survival_estimate(const struct survival *s, uint64_t now,

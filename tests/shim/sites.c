@@ -283,31 +283,66 @@ static bool replace(struct rng *rng, void **slot, uintptr_t site)
 	return place != PLACE_ANY && place != PLACE_WATCHED;
 }
 
-/*
- * Every tenth block is long lived and from a site of its own, and each takes the place of
- * another.  What is long lived stays where it is, because nobody would use what it left: a place
- * is given only while the heap grows.
- */
-Test(sites, a_heap_that_does_not_grow_is_left_as_it_is, .timeout = TIME_BOUND_S)
+enum { NR_LONG = 60000, NR_SHORT = 15000 };
+static void **const ring = blocks + NR_LONG;
+
+/* Every tenth block is long lived and from a site of its own, and each takes the place of another;
+ * how many of these are in a place that was given. */
+static unsigned churn(struct rng *rng, unsigned nr_ops)
 {
-	enum { NR_LONG = 60000, NR_SHORT = 15000, NR_OPS = 2000000 / SLOWNESS_MILD };
-	void **ring = blocks + NR_LONG;
-	struct rng rng = {1};
 	unsigned moved = 0;
 
-	start();
 	for (unsigned i = 0; i < NR_LONG; i++)
-		(void)replace(&rng, &blocks[i], 0x402000);
-	for (unsigned i = 0; i < NR_OPS; i++) {
+		(void)replace(rng, &blocks[i], 0x402000);
+	for (unsigned i = 0; i < nr_ops; i++) {
 		if (i % 10 == 0)
-			moved += replace(&rng, &blocks[rng_below(&rng, NR_LONG)], 0x402000);
+			moved += replace(rng, &blocks[rng_below(rng, NR_LONG)], 0x402000);
 		else
-			(void)replace(&rng, &ring[i % NR_SHORT], 0x401000);
+			(void)replace(rng, &ring[i % NR_SHORT], 0x401000);
 	}
+	return moved;
+}
+
+/* What is long lived stays where it is, because nobody would use what it left: a place is given
+ * only while the heap grows. */
+Test(sites, a_heap_that_does_not_grow_is_left_as_it_is, .timeout = TIME_BOUND_S)
+{
+	enum { NR_OPS = 2000000 / SLOWNESS_MILD };
+	struct rng rng = {1};
+	unsigned moved;
+
+	start();
+	moved = churn(&rng, NR_OPS);
 	EXPECT(sites_now().nr_short > 0, "what is short lived is not known");
 	EXPECT(moved == 0, "%u of %u blocks are elsewhere", moved, NR_OPS / 10);
 	shim_check();
 	for (unsigned i = 0; i < NR_LONG + NR_SHORT; i++)
+		shim_free(blocks[i]);
+	expect_nothing_kept();
+}
+
+/* A heap that does not grow says nothing about old age, and nothing wrong: what is long lived is
+ * apart from the others as soon as it grows. */
+Test(sites, a_heap_that_stood_still_and_grows, .timeout = TIME_BOUND_S)
+{
+	enum { NR_MORE = 200000 };
+	void **more = ring + NR_SHORT;
+	struct rng rng = {1};
+	unsigned misplaced = 0;
+
+	start();
+	(void)churn(&rng, 2000000 / SLOWNESS_MILD);
+	EXPECT(sites_now().nr_short == 1, "%u short lived sites", sites_now().nr_short);
+	for (unsigned i = 0; i < NR_MORE; i++) {
+		bool stays = i % 10 == 0;
+		bool apart = replace(&rng, &more[i], stays ? 0x402000 : 0x401000);
+
+		if (i >= NR_MORE / 4)
+			misplaced += place_of(more[i]) != PLACE_WATCHED && apart != stays;
+	}
+	EXPECT(misplaced < NR_MORE / 1000, "%u are in the wrong place", misplaced);
+	shim_check();
+	for (unsigned i = 0; i < NR_LONG + NR_SHORT + NR_MORE; i++)
 		shim_free(blocks[i]);
 	expect_nothing_kept();
 }
@@ -328,8 +363,8 @@ static unsigned nr_slabs_apart(void)
  */
 Test(sites, what_a_left_place_has_is_for_others, .timeout = TIME_BOUND_S)
 {
-	enum { NR_LONG = 60000, NR_SHORT = 15000, NR_OPS = 300000, NR_MORE = 30000 };
-	void **ring = blocks + NR_LONG, **more = ring + NR_SHORT;
+	enum { NR_OPS = 300000, NR_MORE = 30000 };
+	void **more = ring + NR_SHORT;
 	struct rng rng = {1};
 	unsigned most = 0, nr;
 

@@ -14,7 +14,7 @@ static void add(struct survival *s, uint64_t age, bool dies)
 
 	object += 16;
 	(void)survival_birth(s, object, dies ? 0 : NOW - age);
-	EXPECT(!dies || survival_death(s, object, age), "not known");
+	EXPECT(!dies || survival_end(s, object, age, true), "not known");
 }
 
 Test(survival, ages_are_in_order, .timeout = TIME_BOUND_S)
@@ -71,6 +71,29 @@ Test(survival, what_is_young_does_not_count_as_dead, .timeout = TIME_BOUND_S)
 	       e.nr_old);
 }
 
+/* What was left alive says as much as what lives at that age, and stays at it. */
+Test(survival, what_was_left_alive_is_not_dead, .timeout = TIME_BOUND_S)
+{
+	struct survival s = { .percent = 0 };
+	struct survival_estimate e;
+
+	for (uintptr_t i = 1; i <= LIVES_MAX; i++) {
+		(void)survival_birth(&s, i, 0);
+		EXPECT(survival_end(&s, i, (i % 4 == 0 ? 200 : 20) * MIB, i % 2 == 1), "%zu",
+		       (size_t)i);
+		EXPECT(!survival_end(&s, i, 300 * MIB, true), "%zu has ended", (size_t)i);
+	}
+	EXPECT(s.nr_left == LIVES_MAX / 2 && s.nr_living == 0, "%u, %u", s.nr_left, s.nr_living);
+	/* A half dies at 20 MiB, and a quarter was left then. */
+	e = survival_estimate(&s, NOW, survival_age(128 * MIB));
+	EXPECT(e.nr_old == LIVES_MAX / 4 && e.nr_deaths == LIVES_MAX / 2 && e.percent == 33,
+	       "%u old, %u died, %u %%", e.nr_old, e.nr_deaths, e.percent);
+	for (uintptr_t i = 1; i <= LIVES_MAX; i++)
+		EXPECT(survival_birth(&s, 1000 + i, NOW) == 0, "it was watched no more");
+	EXPECT(s.nr_left == 0 && s.nr_dead == 0 && s.nr_living == LIVES_MAX, "%u, %u, %u",
+	       s.nr_left, s.nr_dead, s.nr_living);
+}
+
 /* A new record takes that of the one born longest ago, however that ended. */
 Test(survival, what_was_long_ago_is_forgotten, .timeout = TIME_BOUND_S)
 {
@@ -79,11 +102,11 @@ Test(survival, what_was_long_ago_is_forgotten, .timeout = TIME_BOUND_S)
 
 	for (uintptr_t i = 1; i <= LIVES_MAX; i++) {
 		EXPECT(survival_birth(&s, i, i) == 0, "%zu is forgotten", (size_t)i);
-		EXPECT(i % 4 == 0 || survival_death(&s, i, i + 1), "%zu", (size_t)i);
+		EXPECT(i % 4 == 0 || survival_end(&s, i, i + 1, true), "%zu", (size_t)i);
 	}
 	EXPECT(s.nr_living == LIVES_MAX / 4 && s.nr_dead == LIVES_MAX - s.nr_living, "%u, %u",
 	       s.nr_living, s.nr_dead);
-	EXPECT(!survival_death(&s, 1, 5), "a second death");
+	EXPECT(!survival_end(&s, 1, 5, true), "a second death");
 	for (uintptr_t i = 1; i <= LIVES_MAX; i++) {
 		uintptr_t was = survival_birth(&s, 1000 + i, NOW);
 
@@ -108,7 +131,7 @@ Test(survival, few_survivors_stay_few, .timeout = TIME_BOUND_S)
 	for (uintptr_t i = 1; i <= 1000; i++) {
 		(void)survival_birth(&s, i, i * 10 * MIB);
 		if (i > 10 && (i - 10) % 10 != 0)
-			(void)survival_death(&s, i - 10, i * 10 * MIB);
+			(void)survival_end(&s, i - 10, i * 10 * MIB, true);
 	}
 	e = survival_estimate(&s, 10000 * MIB, survival_age(150 * MIB));
 	EXPECT(e.percent <= 15 && e.nr_deaths >= 16, "%u %%, %u deaths", e.percent, e.nr_deaths);
