@@ -80,12 +80,29 @@ void divert_heap(struct heap *h, unsigned requests)
 
 		atomic_store_explicit(&h->requests, (uint8_t)(was | requests),
 				      memory_order_relaxed);
-		if (was == 0)
+		if ((was & ~DIVERT_TRAPPED) == 0)
 			empty_all_bins(h);
 		divert_set_owner(h, 0);
 	}
 	lock_release(&h->lock, LOCK_HEAP);
 }
+
+void divert_trap(struct heap *h, unsigned which)
+{
+	uint8_t *bin_of_size = (uint8_t *)(uintptr_t)h->bin_of_size;
+
+	lock_acquire(&h->lock, LOCK_HEAP);
+	/* Relaxed: as above. */
+	if (atomic_load_explicit(&h->requests, memory_order_relaxed) == 0) {
+		for (size_t at = which * ALIGN_MIN; which < NR_TRAPS && at < SMALL_MAX;
+		     at += NR_TRAPS * ALIGN_MIN)
+			memset(bin_of_size + at + 1, EMPTY_BIN, ALIGN_MIN);
+		atomic_store_explicit(&h->requests, (uint8_t)DIVERT_TRAPPED,
+				      memory_order_relaxed);
+	}
+	lock_release(&h->lock, LOCK_HEAP);
+}
+STATIC_ASSERT(SMALL_MAX % (NR_TRAPS * ALIGN_MIN) == 0, "each trap has as many sizes");
 
 unsigned divert_end(struct heap *h)
 {

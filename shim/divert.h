@@ -22,9 +22,16 @@
 #define DIVERT_COME_BY 8u
 /* Nothing of this heap: another of its thread's is asked. */
 #define DIVERT_OTHERS 16u
+/* 32 is DIVERT_TRAPPED, in heap.h. */
 
 /* Asks the heap's thread; heaps without one are left alone.  By anybody, without the lock. */
 void divert_heap(struct heap *h, unsigned requests);
+
+/* The heap's thread, which is the caller, is to come by when it next asks for one of every NR_TRAPS
+ * small sizes, NR_TRAPS: for none, or when linger_is_due(): for who does much of the same that is
+ * not before it does something else.  Nothing happens when it is asked for more already. */
+#define NR_TRAPS 16u
+void divert_trap(struct heap *h, unsigned which);
 
 /* --- under the heap's lock --- */
 

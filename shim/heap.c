@@ -522,7 +522,7 @@ void heap_divert_all(unsigned requests)
 COLD void heap_answer(void)
 {
 	for (struct heap *h = mine; h != NULL; h = h->next_mine) {
-		if (heap_is_asked(h))
+		if (heap_requests(h) != 0)
 			answer(h);
 	}
 }

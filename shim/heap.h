@@ -46,6 +46,8 @@
 #define LIST_EMPTYING (NR_FULLNESS + 2)
 #define NR_LISTS (NR_FULLNESS + 3)
 #define NR_OUTGOING 32u
+/* Of a heap's requests, which are in divert.h: see divert_trap(). */
+#define DIVERT_TRAPPED 32u
 
 /* A free object on a chain.  key is arena_key() while the object is on a chain. */
 struct object {
@@ -190,11 +192,17 @@ static inline bool heap_is_mine(const struct heap *h)
 	return atomic_load_explicit(&h->thread, memory_order_relaxed) == thread_pointer();
 }
 
-/* Whether the thread of a heap, which may be the null heap, is asked to do something. */
-static inline bool heap_is_asked(const struct heap *h)
+/* What the thread of a heap, which may be the null heap, is asked to do (divert.h). */
+static inline unsigned heap_requests(const struct heap *h)
 {
 	/* Relaxed: whoever answers takes the lock under which it was asked. */
-	return atomic_load_explicit(&h->requests, memory_order_relaxed) != 0;
+	return atomic_load_explicit(&h->requests, memory_order_relaxed);
+}
+
+/* Anything but what waits until the thread falls into a trap. */
+static inline bool heap_is_asked(const struct heap *h)
+{
+	return (heap_requests(h) & ~DIVERT_TRAPPED) != 0;
 }
 
 /* Asks the threads of all heaps (divert.h). */

@@ -13,8 +13,11 @@
 #define VISITS_PER_MS 8u
 #define VISITS_FIRST 512u
 #define VISITS_MAX 4096u
+/* The last ones are traps, which a program that does much of the same does not fall into: they
+ * are still there when it has done, and does something else now and then. */
+#define VISITS_TRAPS 256u
 
-static bool may_visit(struct heap *h, uint64_t now_ns)
+static void save_visits(struct heap *h, uint64_t now_ns)
 {
 	uint64_t more;
 
@@ -29,10 +32,6 @@ static bool may_visit(struct heap *h, uint64_t now_ns)
 						    : VISITS_MAX);
 		h->lingered_ns = now_ns;
 	}
-	if (h->visits_left == 0)
-		return false;
-	h->visits_left--;
-	return true;
 }
 
 static COLD void linger(uint64_t now_ns, uint64_t next_ns)
@@ -41,8 +40,18 @@ static COLD void linger(uint64_t now_ns, uint64_t next_ns)
 
 	if (h == &heap_null || heap_is_asked(h) || next_ns > now_ns + HORIZON_NS)
 		return;
-	if (may_visit(h, now_ns))
+	save_visits(h, now_ns);
+	if (h->visits_left > VISITS_TRAPS) {
+		h->visits_left--;
 		divert_heap(h, DIVERT_COME_BY);
+	} else if (heap_requests(h) == 0) {
+		divert_trap(h, h->visits_left > 0 ? --h->visits_left % NR_TRAPS : NR_TRAPS);
+	}
+}
+
+bool linger_is_due(const struct heap *h)
+{
+	return os_now_ns() - h->lingered_ns > VISITS_TRAPS / VISITS_PER_MS * MS;
 }
 
 void linger_init(void)

@@ -6,11 +6,16 @@
  * work is done.
  *
  * A thread that comes by more than eight times a millisecond, for longer than its bucket holds, is
- * left alone until its next slow path.
+ * asked by traps (divert.h) towards the end, and then left alone until a slow path finds that it
+ * has saved visits again.
  */
 #ifndef PB_SHIM_LINGER_H
 #define PB_SHIM_LINGER_H
 
+#include "shim/heap.h"
+
 void linger_init(void);
+/* Of a heap with traps: whether so much time has passed that its thread is to come by at once. */
+bool linger_is_due(const struct heap *h);
 
 #endif

@@ -8,6 +8,7 @@
 #include "shim/heap.h"
 #include "shim/large.h"
 #include "shim/limits.h"
+#include "shim/linger.h"
 #include "shim/remote.h"
 #include "shim/sample.h"
 #include "shim/settle.h"
@@ -192,14 +193,26 @@ static COLD void *malloc_again(struct heap *h, size_t size)
 	return o == NULL ? NULL : pop(&h->bins[class_of(size)], o);
 }
 
+/* Whether the size only seems to have no bin, or it is time. */
+static inline bool falls_into_trap(const struct heap *h, size_t size)
+{
+	return unlikely(heap_requests(h) == DIVERT_TRAPPED) &&
+	       ((size <= SMALL_MAX && !h->counted && h->bins[class_of(size)].head != NULL) ||
+		linger_is_due(h));
+}
+
 static NOINLINE void *malloc_any(size_t size, unsigned place, struct sites_caller *caller)
 {
 	/* Large blocks, and who was asked to come by: see linger.h. */
-	bool ticks = size > MEDIUM_MAX || heap_is_asked(heap_now[place]);
-	struct heap *h = heap_enter_at(place);
+	bool trapped = falls_into_trap(heap_now[place], size);
+	bool ticks = size > MEDIUM_MAX || trapped || heap_is_asked(heap_now[place]);
+	struct heap *h;
 	void *p = NULL;
 	bool sampled;
 
+	if (unlikely(trapped))
+		heap_answer();
+	h = heap_enter_at(place);
 	if (unlikely(h == NULL)) {
 		errno = ENOMEM;
 		return NULL;
@@ -239,7 +252,8 @@ static inline void *take_at_hand(struct heap *h, unsigned cls, size_t size)
 	struct bin *b = &h->bins[cls];
 	struct object *o = b->head;
 
-	if (unlikely(o == NULL || heap_is_asked(h) || h->sample_left < (int64_t)size))
+	if (unlikely(o == NULL || h->sample_left < (int64_t)size ||
+		     (heap_requests(h) != 0 && (heap_is_asked(h) || linger_is_due(h)))))
 		return NULL;
 	h->sample_left -= (int64_t)size;
 	return pop(b, o);

@@ -4,6 +4,8 @@
  *   filter ERROR PROGRAM...  runs it where madvise, process_madvise and mincore answer ERROR
  *   peak                     builds and frees 96 MiB in two threads; says how many MiB are left
  *   linger                   one thread that frees much and then does next to nothing
+ *   busy LEAST MOST          one thread that frees much, then does much of the same for a while,
+ *                            and then now and then something else: blocks of LEAST to MOST bytes
  *   alone                    one thread that frees much and does nothing at all
  *   pressed FILE             frees 40 MiB, then writes into FILE that 63 MiB are in use
  *   outlive                  says "ready" and waits for a line, while its cgroup goes; then frees
@@ -157,6 +159,54 @@ static int linger(void)
 		after = resident_bytes();
 	}
 	expect_back(before, after, 4 * MIB);
+	return 0;
+}
+
+/* Small blocks, of which one in so many stays: what goes back is pages of slabs. */
+static void take_small_blocks(char **blocks, unsigned nr, unsigned one_in)
+{
+	for (unsigned i = 0; i < nr; i++) {
+		blocks[i] = malloc(256);
+		EXPECT(blocks[i] != NULL);
+		memset(blocks[i], 1, 256);
+	}
+	for (unsigned i = 0; i < nr; i++) {
+		if (i % one_in != 0)
+			free(blocks[i]);
+	}
+}
+
+static void use(size_t nr_bytes)
+{
+	void *p = malloc(nr_bytes);
+
+	HIDE(p);
+	free(p);
+}
+
+static int busy(size_t least, size_t most)
+{
+	enum { NR = 300000, NR_OPS = 1000000, ONE_IN = 200, NR_SIZES = 101 };
+	static char *blocks[NR];
+	size_t before = resident_bytes() + sizeof(blocks), after = SIZE_MAX;
+	uint64_t end;
+
+	expect_library();
+	/* What is asked for now and then is at hand. */
+	for (size_t i = 0; i < NR_SIZES; i++)
+		use(least + i * (most - least) / NR_SIZES);
+	take_small_blocks(blocks, NR, ONE_IN);
+	EXPECT(resident_bytes() > before + 60 * MIB);
+	/* Comes by more often than it may. */
+	for (size_t i = 0; i < NR_OPS; i++)
+		use(16 + i % 64);
+	end = now_ns() + 10000 * MS;
+	for (size_t i = 0; now_ns() < end && after > before + 30 * MIB; i++) {
+		use(least + i * 37 % NR_SIZES * (most - least) / NR_SIZES);
+		rest_ms(10);
+		after = resident_bytes();
+	}
+	expect_back(before, after, 30 * MIB);
 	return 0;
 }
 
@@ -357,6 +407,8 @@ int main(int argc, char **argv)
 		return peak();
 	if (strcmp(mode, "linger") == 0)
 		return linger();
+	if (strcmp(mode, "busy") == 0 && argc > 3)
+		return busy((size_t)atoi(argv[2]), (size_t)atoi(argv[3]));
 	if (strcmp(mode, "alone") == 0)
 		return alone();
 	if (strcmp(mode, "pressed") == 0 && argc > 2)
