@@ -193,26 +193,29 @@ static COLD void *malloc_again(struct heap *h, size_t size)
 	return o == NULL ? NULL : pop(&h->bins[class_of(size)], o);
 }
 
-/* Whether the size only seems to have no bin, or it is time. */
-static inline bool falls_into_trap(const struct heap *h, size_t size)
+/* Whether the thread is to come by: because others ask it, or as it falls into a trap.  Then the
+ * size only seemed to have no bin, or it is time. */
+static COLD bool comes_by(const struct heap *h, size_t size)
 {
-	return unlikely(heap_requests(h) == DIVERT_TRAPPED) &&
-	       ((size <= SMALL_MAX && !h->counted && h->bins[class_of(size)].head != NULL) ||
-		linger_is_due(h));
+	if (heap_is_asked(h))
+		return true;
+	if ((size > SMALL_MAX || h->counted || h->bins[class_of(size)].head == NULL) &&
+	    !linger_is_due(h))
+		return false;
+	heap_answer();
+	return true;
 }
 
 static NOINLINE void *malloc_any(size_t size, unsigned place, struct sites_caller *caller)
 {
 	/* Large blocks, and who was asked to come by: see linger.h. */
-	bool trapped = falls_into_trap(heap_now[place], size);
-	bool ticks = size > MEDIUM_MAX || trapped || heap_is_asked(heap_now[place]);
-	struct heap *h;
+	bool ticks = size > MEDIUM_MAX ||
+		     (unlikely(heap_requests(heap_now[place]) != 0) &&
+		      comes_by(heap_now[place], size));
+	struct heap *h = heap_enter_at(place);
 	void *p = NULL;
 	bool sampled;
 
-	if (unlikely(trapped))
-		heap_answer();
-	h = heap_enter_at(place);
 	if (unlikely(h == NULL)) {
 		errno = ENOMEM;
 		return NULL;
@@ -252,8 +255,7 @@ static inline void *take_at_hand(struct heap *h, unsigned cls, size_t size)
 	struct bin *b = &h->bins[cls];
 	struct object *o = b->head;
 
-	if (unlikely(o == NULL || h->sample_left < (int64_t)size ||
-		     (heap_requests(h) != 0 && (heap_is_asked(h) || linger_is_due(h)))))
+	if (unlikely(o == NULL || heap_requests(h) != 0 || h->sample_left < (int64_t)size))
 		return NULL;
 	h->sample_left -= (int64_t)size;
 	return pop(b, o);
