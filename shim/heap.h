@@ -112,7 +112,6 @@ struct heap {
 	struct heap *next_mine; /* the thread's heaps */
 	uint64_t lingered_ns;   /* linger.h */
 	uint32_t visits_left;
-	uint32_t unnoted_bytes; /* of refills (sites.h) */
 
 	/* What others write to as well. */
 	_Alignas(CACHE_LINE) struct lock lock;

@@ -43,10 +43,6 @@
 #define STILL_BY 8u
 /* In use in a place from which on it has blocks of its own: half of the newest is free. */
 #define BLOCKS_FROM (8 * PAGEBLOCK_BYTES)
-/* A refill is noted when 1 / this of what is in use was refilled, or so much: each stands for
- * those before it. */
-#define NOTE_FRACTION 8192u
-#define NOTE_BYTES_MAX 65536u
 /* What keeping apart may cost, as a part of what is in use: 2 %. */
 #define APART_FRACTION 50u
 /* What is watched at one time, as a part of what is in use at the peak. */
@@ -86,10 +82,11 @@ struct place {
 };
 
 _Atomic uint8_t *sites_place;
-_Atomic uint32_t sites_note_bytes;
 struct sites_wrapper sites_wrappers[NR_WRAPPERS];
 
 static bool on; /* written before there are threads */
+/* By refills that found the lock taken, for the clock.  Relaxed: a sum. */
+static _Atomic uint64_t missed_bytes;
 static size_t from_bytes;
 
 /* Under its lock. */
@@ -725,15 +722,6 @@ static const uint32_t *most_of(const struct site *s)
 	return all == 0 || *most < all / 2 ? NULL : most;
 }
 
-/* Objects of a class, about. */
-static uint64_t noted_at_once(unsigned cls)
-{
-	uint64_t note = atomic_load_explicit(&sites_note_bytes, memory_order_relaxed) /
-			class_info[cls].bytes;
-
-	return note > limits_batch(cls) ? note : limits_batch(cls);
-}
-
 /* Whether b asks for as many objects as a of the class of most of a's. */
 static bool is_asked_with(const struct site *a, const struct site *b)
 {
@@ -752,11 +740,11 @@ static bool is_asked_with(const struct site *a, const struct site *b)
 	differ = more - (of_a > of_b ? of_b : of_a);
 	if (differ <= more / COMPANIONS_DIFFER)
 		return true;
-	/* Each is the sum of what was noted at once, and for which site that was is chance: the
-	 * difference of two such numbers has a variance of as many notes as both, squared. */
+	/* Each is the sum of batches, and which site a refill is for is chance: the difference of
+	 * two such numbers has a variance of as many batches as both, squared. */
 	differ -= more / COMPANIONS_DIFFER;
 	return differ * differ <=
-	       COMPANIONS_CHANCE * COMPANIONS_CHANCE * noted_at_once(cls) * (of_a + of_b);
+	       COMPANIONS_CHANCE * COMPANIONS_CHANCE * limits_batch(cls) * (of_a + of_b);
 }
 
 /*
@@ -874,12 +862,6 @@ static void look(void)
 	sites.peak = sites.peak > forgotten ? sites.peak - forgotten : 0;
 	sites.peak = sites.peak > used ? sites.peak : used;
 	note_growth(held);
-	/* Relaxed: a policy. */
-	atomic_store_explicit(&sites_note_bytes,
-			      used / NOTE_FRACTION < NOTE_BYTES_MAX
-				      ? (uint32_t)(used / NOTE_FRACTION)
-				      : NOTE_BYTES_MAX,
-			      memory_order_relaxed);
 	sites.last_look = sites.clock;
 	sites.next_look = sites.clock + (used / LOOK_FRACTION > LOOK_BYTES_MIN
 						 ? used / LOOK_FRACTION
@@ -900,13 +882,18 @@ static void look(void)
 		halve();
 }
 
-COLD bool sites_note(struct sites_caller *caller, unsigned cls, size_t nr_bytes)
+COLD void sites_note(struct sites_caller *caller, unsigned cls, size_t nr_bytes)
 {
 	struct site *s;
 
-	/* Somebody else is at it: the next refill stands for this one. */
-	if (!lock_try(&sites.lock, LOCK_SITES))
-		return false;
+	/* Somebody else is at it: one refill of many is missed by the clock alone. */
+	if (!lock_try(&sites.lock, LOCK_SITES)) {
+		atomic_fetch_add_explicit(&missed_bytes, nr_bytes, memory_order_relaxed);
+		return;
+	}
+	if (unlikely(atomic_load_explicit(&missed_bytes, memory_order_relaxed) != 0))
+		sites.clock +=
+			atomic_exchange_explicit(&missed_bytes, 0, memory_order_relaxed);
 	s = site_entry(caller->site);
 	s->nr_bytes += nr_bytes;
 	s->nr_of[cls] += (uint32_t)(nr_bytes / class_info[cls].bytes);
@@ -919,7 +906,6 @@ COLD bool sites_note(struct sites_caller *caller, unsigned cls, size_t nr_bytes)
 	if (unlikely(sites.clock >= sites.next_look))
 		look();
 	lock_release(&sites.lock, LOCK_SITES);
-	return true;
 }
 
 /* --- allocation ----------------------------------------------------------------------------- */

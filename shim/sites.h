@@ -9,9 +9,9 @@
  * site predicts the lifetime; here it decides at first only who shares a page with whom:
  * blocks of one site have one fate more often than blocks of all.
  *
- * What is counted is what a site makes the heap grow, seen when a bin has to be refilled (in
- * a large heap one refill stands for several): that costs the fast path nothing, and a site
- * that frees what it asks for never shows, as it needs no place.  The sites that grow most (Space-Saving: Metwally,
+ * What is counted is what a site makes the heap grow, seen whenever a bin has to be
+ * refilled: that costs the fast path nothing, and a site that frees what it asks for
+ * never shows, as it needs no place.  The sites that grow most (Space-Saving: Metwally,
  * Agrawal, El Abbadi 2005) get a place of their own while there are some and the memory
  * that keeping apart costs stays under a bound.
  *
@@ -131,11 +131,8 @@ bool sites_are_on(void);
 /* malloc, by the place of a caller, who is looked through. */
 void *sites_malloc(size_t size, struct sites_caller *caller);
 
-/* From how many bytes of a heap's refills on one is noted.  Relaxed: a policy. */
-extern _Atomic uint32_t sites_note_bytes __attribute__((visibility("hidden")));
-/* A refill for the site: so many bytes have left their slabs since another was noted, these of
- * the class.  False: not now. */
-bool sites_note(struct sites_caller *caller, unsigned cls, size_t nr_bytes);
+/* A refill for the site: so many bytes of the class have left their slabs. */
+void sites_note(struct sites_caller *caller, unsigned cls, size_t nr_bytes);
 
 /* An object that is watched, for a caller that sites_note() said so of; NULL: not now. */
 void *sites_watch(const struct sites_caller *caller, size_t size);

@@ -129,15 +129,6 @@ static COLD struct object *settle_old_inbox(struct heap *h, unsigned cls)
 	return settle_inbox(h, cls);
 }
 
-static void note(struct heap *h, unsigned cls, unsigned taken, struct sites_caller *caller)
-{
-	h->unnoted_bytes += taken * class_info[cls].bytes;
-	/* Relaxed: a policy. */
-	if (h->unnoted_bytes >= atomic_load_explicit(&sites_note_bytes, memory_order_relaxed) &&
-	    sites_note(caller, cls, h->unnoted_bytes))
-		h->unnoted_bytes = 0;
-}
-
 /* For a caller, which may be NULL. */
 static NOINLINE struct object *refill(struct heap *h, struct bin *b,
 				      struct sites_caller *caller)
@@ -164,7 +155,7 @@ static NOINLINE struct object *refill(struct heap *h, struct bin *b,
 		work_tick();
 	}
 	if (caller != NULL && taken > 0)
-		note(h, b->cls, taken, caller);
+		sites_note(caller, b->cls, taken * class_info[b->cls].bytes);
 	return b->head;
 }
 
