@@ -51,7 +51,7 @@ static COLD void linger(uint64_t now_ns, uint64_t next_ns)
 
 bool linger_is_due(const struct heap *h)
 {
-	return os_now_ns() - h->lingered_ns > VISITS_TRAPS / VISITS_PER_MS * MS;
+	return os_now_ns() > h->lingered_ns + VISITS_TRAPS / VISITS_PER_MS * MS;
 }
 
 void linger_init(void)

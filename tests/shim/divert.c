@@ -365,6 +365,62 @@ static void *sleep_with_a_heap(void *arg)
 	return NULL;
 }
 
+#define NOT_YET_NS (UINT64_MAX / 2)
+
+/* Blocks of one of 16 small sizes of 16 find the trap, others do not; medium ones do after a while. */
+Test(divert, a_trap_is_for_some_sizes, .timeout = TIME_BOUND_S)
+{
+	test_config.decay_ns = DECAY_FOREVER_NS;
+	fill_bins();
+	for (size_t size = 1; size <= SMALL_MAX; size++)
+		shim_free(shim_malloc(size));
+	for (unsigned which = 0; which < NR_TRAPS; which++) {
+		struct heap *h = heap_current;
+
+		h->lingered_ns = NOT_YET_NS;
+		divert_trap(h, which);
+		for (size_t size = 1; size <= 2 * NR_TRAPS * ALIGN_MIN; size++) {
+			bool found = (size - 1) / ALIGN_MIN % NR_TRAPS == which;
+
+			EXPECT(heap_requests(h) == DIVERT_TRAPPED && !heap_is_asked(h),
+			       "trap %u is gone at size %zu", which, size);
+			shim_free(shim_malloc(size));
+			EXPECT((heap_requests(h) == 0) == found, "trap %u, size %zu", which,
+			       size);
+			divert_trap(h, which);
+		}
+		shim_free(shim_malloc(SMALL_MAX + 1));
+		EXPECT(heap_requests(h) == DIVERT_TRAPPED, "a medium size finds it at once");
+		h->lingered_ns = 0;
+		shim_free(shim_malloc(SMALL_MAX + 1));
+		EXPECT(heap_requests(h) == 0, "a medium size never finds it");
+	}
+	expect_undiverted(heap_current);
+}
+
+/* Whoever asks for more gets it at once. */
+Test(divert, a_trap_is_in_nobodys_way, .timeout = TIME_BOUND_S)
+{
+	void *p;
+
+	test_config.decay_ns = DECAY_FOREVER_NS;
+	fill_bins();
+	heap_current->lingered_ns = NOT_YET_NS;
+	divert_trap(heap_current, 1);
+	divert_heap(heap_current, DIVERT_SETTLE);
+	EXPECT(heap_is_asked(heap_current), "it is not asked");
+	divert_trap(heap_current, 2);
+	p = shim_malloc(1);
+	expect_undiverted(heap_current);
+	shim_free(p);
+	divert_trap(heap_current, NR_TRAPS);
+	shim_free(shim_malloc(1));
+	EXPECT(heap_requests(heap_current) == DIVERT_TRAPPED, "no size leads to it");
+	heap_current->lingered_ns = 0;
+	heap_answer();
+	expect_undiverted(heap_current);
+}
+
 static void work_in_child(void *arg)
 {
 	(void)arg;
