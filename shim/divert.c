@@ -75,9 +75,9 @@ void divert_heap(struct heap *h, unsigned requests)
 {
 	lock_acquire(&h->lock, LOCK_HEAP);
 	if (!h->ownerless) {
-		/* Relaxed: all writers hold the lock; see heap_is_asked(). */
-		unsigned was = atomic_load_explicit(&h->requests, memory_order_relaxed);
+		unsigned was = heap_requests(h);
 
+		/* Relaxed: all writers hold the lock; see heap_requests(). */
 		atomic_store_explicit(&h->requests, (uint8_t)(was | requests),
 				      memory_order_relaxed);
 		if ((was & ~DIVERT_TRAPPED) == 0)
@@ -92,11 +92,11 @@ void divert_trap(struct heap *h, unsigned which)
 	uint8_t *bin_of_size = (uint8_t *)(uintptr_t)h->bin_of_size;
 
 	lock_acquire(&h->lock, LOCK_HEAP);
-	/* Relaxed: as above. */
-	if (atomic_load_explicit(&h->requests, memory_order_relaxed) == 0) {
+	if (heap_requests(h) == 0) {
 		for (size_t at = which * ALIGN_MIN; which < NR_TRAPS && at < SMALL_MAX;
 		     at += NR_TRAPS * ALIGN_MIN)
 			memset(bin_of_size + at + 1, EMPTY_BIN, ALIGN_MIN);
+		/* Relaxed: as above. */
 		atomic_store_explicit(&h->requests, (uint8_t)DIVERT_TRAPPED,
 				      memory_order_relaxed);
 	}
@@ -106,11 +106,11 @@ STATIC_ASSERT(SMALL_MAX % (NR_TRAPS * ALIGN_MIN) == 0, "each trap has as many si
 
 unsigned divert_end(struct heap *h)
 {
-	/* Relaxed: all writers hold the lock. */
-	unsigned requests = atomic_load_explicit(&h->requests, memory_order_relaxed);
+	unsigned requests = heap_requests(h);
 
 	if (requests != 0) {
 		divert_setup(h);
+		/* Relaxed: as above. */
 		atomic_store_explicit(&h->requests, 0, memory_order_relaxed);
 	}
 	return requests;
